@@ -1,0 +1,193 @@
+# portal-worker: build, test, demo. `make help` lists the targets.
+#
+# Everything that is built goes to $(BUILD). SANITIZE=1 builds with AddressSanitizer and UBSan; give it a folder
+# of its own: make BUILD=build/asan SANITIZE=1
+
+VERSION  := 0.1.0
+BUILD    ?= build
+SANITIZE ?=
+
+# --- Debian packages ---------------------------------------------------------------------------------------------
+
+PACKAGES_BUILD := gcc libc6-dev pkg-config librabbitmq-dev libcurl4-openssl-dev libjansson-dev libpq-dev libsystemd-dev
+PACKAGES_TEST  := libmicrohttpd-dev libcmocka-dev openssl postgresql-15 rabbitmq-server prometheus procps \
+                  python3 python3-pytest python3-pytest-xdist python3-pika python3-psycopg2 \
+                  python3-jsonschema python3-yaml
+PACKAGES_LINT  := clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck mandoc
+PACKAGES       := $(PACKAGES_BUILD) $(PACKAGES_TEST) $(PACKAGES_LINT)
+
+# --- Tools and flags ---------------------------------------------------------------------------------------------
+
+# Compilers are asked for by name only once the packages are there; a fresh machine has neither gcc nor pkg-config
+# while this file is read, so whatever needs them is expanded on first use and kept.
+CC = gcc
+AR = ar
+
+once       = $(eval $(1) := $(shell $(2)))$($(1))
+LIBRARIES := librabbitmq libcurl jansson libpq libsystemd
+PC_CFLAGS  = $(call once,PC_CFLAGS,pkg-config --cflags $(LIBRARIES))
+PC_LIBS    = $(call once,PC_LIBS,pkg-config --libs $(LIBRARIES))
+EMU_LIBS   = $(call once,EMU_LIBS,pkg-config --libs libmicrohttpd jansson)
+UNIT_LIBS  = $(call once,UNIT_LIBS,pkg-config --libs cmocka)
+
+CPPFLAGS_OWN = -D_GNU_SOURCE -DPORTAL_VERSION='"$(VERSION)"' -Iinclude $(PC_CFLAGS)
+WARNINGS    := -Wall -Wextra -Wshadow -Wconversion -Werror
+CFLAGS_OWN  := -std=gnu17 $(WARNINGS) -O2 -g -pthread
+
+ifeq ($(SANITIZE),)
+HARDENING := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -ftrivial-auto-var-init=zero -fPIE
+ifeq ($(shell uname -m),x86_64)
+HARDENING += -fcf-protection
+endif
+LINKING   := -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
+else
+HARDENING := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+LINKING   := -fsanitize=address,undefined
+endif
+
+COMPILE = $(CC) $(CPPFLAGS_OWN) $(CPPFLAGS) $(CFLAGS_OWN) $(HARDENING) $(CFLAGS)
+LINK    = $(CC) $(CFLAGS_OWN) $(HARDENING) $(LINKING) $(LDFLAGS)
+
+# --- Sources -----------------------------------------------------------------------------------------------------
+
+# Whatever is not a program's main file is in one archive; the programs and the unit tests link against it.
+MAIN_WORKER := worker/daemon/main.c
+CTL         := $(wildcard worker/ctl/*.c)
+LIBRARY     := $(filter-out $(MAIN_WORKER),$(wildcard worker/portal/*.c worker/links/*.c worker/daemon/*.c))
+EMULATOR    := $(wildcard tests/stripe-emulator/*.c)
+UNIT_TESTS  := $(wildcard tests/unit/test_*.c)
+UNIT_HELP   := $(filter-out $(UNIT_TESTS),$(wildcard tests/unit/*.c))
+
+SOURCES := $(wildcard $(MAIN_WORKER)) $(CTL) $(LIBRARY) $(EMULATOR) $(UNIT_TESTS) $(UNIT_HELP)
+HEADERS := $(wildcard include/*/*.h worker/*/*.h tests/*/*.h)
+SCRIPTS := .ci/run .ci/install-packages $(wildcard .ci/*.sh tests/*/*.sh)
+
+object        = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+UNIT_PROGRAMS = $(patsubst %.c,$(BUILD)/%,$(UNIT_TESTS))
+PROGRAMS      = $(BUILD)/portal-worker $(BUILD)/portalctl $(BUILD)/stripe-emulator
+
+# --- Build -------------------------------------------------------------------------------------------------------
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.SECONDARY:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+.PHONY: all packages unit-programs demo dev migrate unit system test ci-extra clean help
+all: $(PROGRAMS)  ## build the worker, portalctl and the Stripe emulator (the default)
+
+packages:  ## install the Debian packages that are missing, if any
+	@.ci/install-packages $(PACKAGES)
+
+# Rebuild all when the flags or the version change.
+$(BUILD)/flags: FORCE | packages
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(COMPILE) / $(LINK))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(COMPILE) / $(LINK))' >$@
+FORCE:
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags | packages
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	@$(COMPILE) -MMD -MP -c -o $@ $<
+
+$(BUILD)/libportal.a: $(call object,$(LIBRARY))
+	@echo "  AR    $@"
+	@rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/portal-worker: $(call object,$(MAIN_WORKER)) $(BUILD)/libportal.a
+	@echo "  LINK  $@"
+	@$(LINK) -o $@ $^ $(PC_LIBS)
+
+$(BUILD)/portalctl: $(call object,$(CTL)) $(BUILD)/libportal.a
+	@echo "  LINK  $@"
+	@$(LINK) -o $@ $^ $(PC_LIBS)
+
+$(BUILD)/stripe-emulator: $(call object,$(EMULATOR))
+	@echo "  LINK  $@"
+	@$(LINK) -o $@ $^ $(EMU_LIBS) -lm
+
+unit-programs: $(UNIT_PROGRAMS)
+$(UNIT_PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(call object,$(UNIT_HELP)) $(BUILD)/libportal.a
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(LINK) -o $@ $^ $(UNIT_LIBS) $(PC_LIBS)
+
+-include $(patsubst %.o,%.d,$(call object,$(SOURCES)))
+
+# --- Run ---------------------------------------------------------------------------------------------------------
+
+# Anything that builds and then runs takes $(BUILD)/.lock for the build, so that two runs in one clone do not meet.
+BUILT = mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) -j$(shell nproc) all
+BED   = BUILD='$(BUILD)' PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 python3 -m
+RUN   = MAKE='$(MAKE)' BUILD='$(BUILD)' SANITIZE='$(SANITIZE)' tests/run
+
+demo: packages  ## start private servers, send a few requests, show what comes back, stop all
+	@$(BUILT) >&2
+	@$(BED) bed.demo
+
+dev: packages  ## as demo, but leave all running until Ctrl-C and print how to connect
+	@$(BUILT) >&2
+	@$(BED) bed.dev
+
+migrate: $(BUILD)/portalctl  ## bring the schema `portal` of $DATABASE_URL up to date
+	@$(BUILD)/portalctl migrate
+
+# --- Test --------------------------------------------------------------------------------------------------------
+
+unit: packages  ## unit tests
+	@+$(RUN) unit
+
+system: packages  ## system tests on real servers; PYTEST="-k name" chooses
+	@+$(RUN) system
+
+test: packages  ## lint, unit and system tests; ends with one line: N passed, N failed
+	@+$(RUN) lint unit system
+
+# What is too long for every run. Each part ends with a line of its own.
+ci-extra: packages  ## long tests, and the unit and system tests under AddressSanitizer and UBSan
+	@+$(RUN) slow
+	@+$(MAKE) BUILD=$(BUILD)/asan SANITIZE=1 unit-and-system
+
+.PHONY: unit-and-system
+unit-and-system: packages
+	@+$(RUN) unit system
+
+# --- Lint --------------------------------------------------------------------------------------------------------
+
+LINTS := lint-format lint-tidy lint-cppcheck lint-shellcheck lint-warnings
+.PHONY: lint $(LINTS)
+lint: packages  ## formatting, clang-tidy, cppcheck, shellcheck, warnings as errors
+	@+$(RUN) lint
+
+lint-format: packages
+	@clang-format --dry-run --Werror $(SOURCES) $(HEADERS)
+
+lint-warnings: $(call object,$(SOURCES))
+
+# A file is looked at again when its object was rebuilt, which is when the file or one of its headers changed.
+lint-tidy: $(patsubst %.c,$(BUILD)/lint/%.tidy,$(SOURCES))
+$(BUILD)/lint/%.tidy: $(BUILD)/obj/%.o .clang-tidy | packages
+	@mkdir -p $(@D)
+	@echo "  TIDY  $*.c"
+	@clang-tidy --quiet --warnings-as-errors='*' $*.c -- $(CPPFLAGS_OWN) -std=gnu17 2>$@.log || { cat $@.log; exit 1; }
+	@touch $@
+
+lint-cppcheck: $(patsubst %.c,$(BUILD)/lint/%.cppcheck,$(SOURCES))
+$(BUILD)/lint/%.cppcheck: $(BUILD)/obj/%.o | packages
+	@mkdir -p $(@D)
+	@echo "  CHECK $*.c"
+	@cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr --error-exitcode=1 \
+	  --suppress=missingIncludeSystem -D_GNU_SOURCE -D__GNUC__=12 -DPORTAL_VERSION='"$(VERSION)"' -Iinclude $*.c
+	@touch $@
+
+lint-shellcheck: packages
+	@shellcheck $(SCRIPTS)
+
+# --- The rest ----------------------------------------------------------------------------------------------------
+
+clean:  ## remove what was built
+	rm -rf $(BUILD)
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
+	  printf '  %-10s %s\n' "$$name" "$$text"; done
