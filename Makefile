@@ -118,7 +118,7 @@ $(UNIT_PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(call object,$(UNIT_HELP)) $(BUI
 
 # Anything that builds and then runs takes $(BUILD)/.lock for the build, so that two runs in one clone do not meet.
 BUILT = mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) -j$(shell nproc) all
-BED   = BUILD='$(BUILD)' PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 python3 -m
+BED   = BUILD='$(BUILD)' PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m
 RUN   = MAKE='$(MAKE)' BUILD='$(BUILD)' SANITIZE='$(SANITIZE)' tests/run
 
 demo: packages  ## start private servers, send a few requests, show what comes back, stop all
@@ -155,12 +155,16 @@ unit-and-system: packages
 # --- Lint --------------------------------------------------------------------------------------------------------
 
 LINTS := lint-format lint-tidy lint-cppcheck lint-shellcheck lint-warnings
-.PHONY: lint $(LINTS)
+.PHONY: lint format $(LINTS)
 lint: packages  ## formatting, clang-tidy, cppcheck, shellcheck, warnings as errors
 	@+$(RUN) lint
 
 lint-format: packages
-	@clang-format --dry-run --Werror $(SOURCES) $(HEADERS)
+	@files=$$(clang-format --dry-run --Werror $(SOURCES) $(HEADERS) 2>&1 | sed -n 's/^\([^: ]*\.[ch]\):.*/  \1/p' | sort -u); \
+	if [ -n "$$files" ]; then printf 'Not formatted; `make format` does it:\n%s\n' "$$files" >&2; exit 1; fi
+
+format: packages  ## format the C sources
+	@clang-format -i $(SOURCES) $(HEADERS)
 
 lint-warnings: $(call object,$(SOURCES))
 

@@ -1,0 +1,93 @@
+"""The servers that many tests share: one PostgreSQL, one RabbitMQ; each test gets its own corner of them."""
+
+import os
+import pathlib
+import secrets
+import shutil
+import subprocess
+import tempfile
+
+from bed.postgres import Postgres
+from bed.process import BUILD, ROOT, environment
+from bed.rabbitmq import RabbitMQ
+from bed.service import Service
+
+TEMPLATE = "portal_template"
+
+
+class Bed:
+    """Use it as a context: `with Bed() as bed:`. Leaving it stops all it started and removes its folder."""
+
+    def __init__(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="portal-bed-"))
+        self.directory.chmod(0o711)  # PostgreSQL runs as another user and has to get through to its own folder
+        self.postgres = Postgres(self.directory / "postgres")
+        self.rabbitmq = RabbitMQ(self.directory / "rabbitmq")
+        # The worker's own login, and the other services', at the broker; the worker's at the database.
+        self.worker_password = secrets.token_urlsafe(12)
+        self.sender_password = secrets.token_urlsafe(12)
+        self.database_password = secrets.token_urlsafe(12)
+        self.services = []
+        self._numbers = 0
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        self.rabbitmq.start()  # takes longest, so it goes first
+        self.postgres.start()
+        self.postgres.wait_ready()
+        self._make_template()
+        self.rabbitmq.wait_ready()
+        self.rabbitmq.add_user("portal", self.worker_password)
+        self.rabbitmq.add_user("sender", self.sender_password)
+        return self
+
+    def _make_template(self):
+        """A database as the worker needs it; each test's is a copy. Its owner is no superuser, as in production."""
+        with self.postgres.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE ROLE application LOGIN CREATEROLE PASSWORD %s", [self.database_password])
+            cursor.execute(f"CREATE DATABASE {TEMPLATE} OWNER application")
+        connection.close()
+        self.postgres.load(self.owner_url(TEMPLATE), ROOT / "sql/application/starter.sql")
+        self.migrate(TEMPLATE)
+        with self.postgres.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE ROLE portal LOGIN PASSWORD %s IN ROLE portal_worker", [self.database_password])
+        connection.close()
+
+    def owner_url(self, database):
+        return self.postgres.url(database, "application", self.database_password)
+
+    def migrate(self, database):
+        done = subprocess.run([BUILD / "portalctl", "migrate"], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, env=environment(DATABASE_URL=self.owner_url(database)))
+        if done.returncode != 0:
+            raise RuntimeError(f"portalctl migrate failed:\n{done.stdout}")
+        return done.stdout
+
+    def create_database(self, name, template=TEMPLATE):
+        with self.postgres.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name} OWNER application TEMPLATE {template}")
+        connection.close()
+
+    def service(self, **settings):
+        """A new corner: a virtual host, a database and an emulator, with nobody else in it."""
+        self._numbers += 1
+        service = Service(self, f"portal_{os.getpid()}_{self._numbers}", settings)
+        self.services.append(service)
+        return service
+
+    def stop(self):
+        """In the order in which nobody misses another; what they wrote is thrown away, so none has to end well."""
+        for service in self.services:
+            service.kill()
+        self.rabbitmq.discard()
+        self.postgres.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
