@@ -1,0 +1,26 @@
+/* text.h — text that grows: the one place where the core puts strings together. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+/* Starts as {0}. Once memory ran out it stays failed and appends nothing; the end asks once. */
+struct text {
+    char *data; /* NUL-terminated, or NULL while empty */
+    size_t length, size;
+    bool failed;
+};
+
+void text_append(struct text *text, const char *string);
+void text_append_bytes(struct text *text, const char *bytes, size_t length);
+void text_appendf(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Result: the text, now the caller's to free(); NULL where memory ran out. The text is {0} again. */
+char *text_take(struct text *text);
+
+void text_clear(struct text *text);
+
+/* free() of what the pointer named by a cleanup attribute points to. */
+static inline void free_pointer(void *pointer) { free(*(void **)pointer); }
+#define AUTOFREE __attribute__((cleanup(free_pointer)))

@@ -1,0 +1,67 @@
+/* text.c — text that grows. */
+#include "portal/text.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+static bool reserve(struct text *text, size_t more) {
+    if (text->failed)
+        return false;
+    if (more < text->size - text->length)
+        return true;
+    size_t size = text->size > 0 ? text->size : 64;
+    while (size - text->length <= more)
+        size *= 2;
+    char *data = realloc(text->data, size);
+    if (!data) {
+        text->failed = true;
+        return false;
+    }
+    text->data = data;
+    text->size = size;
+    return true;
+}
+
+void text_append_bytes(struct text *text, const char *bytes, size_t length) {
+    if (!reserve(text, length))
+        return;
+    memcpy(text->data + text->length, bytes, length);
+    text->length += length;
+    text->data[text->length] = '\0';
+}
+
+void text_append(struct text *text, const char *string) { text_append_bytes(text, string, strlen(string)); }
+
+void text_appendf(struct text *text, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (length < 0)
+        text->failed = true;
+    if (length < 0 || !reserve(text, (size_t)length))
+        return;
+    va_start(arguments, format);
+    (void)vsnprintf(text->data + text->length, text->size - text->length, format, arguments);
+    va_end(arguments);
+    text->length += (size_t)length;
+}
+
+char *text_take(struct text *text) {
+    if (!text->failed && !text->data)
+        text_append(text, "");
+    char *data = NULL;
+    if (text->failed)
+        free(text->data);
+    else
+        data = text->data;
+    *text = (struct text){0};
+    return data;
+}
+
+void text_clear(struct text *text) {
+    free(text->data);
+    *text = (struct text){0};
+}
