@@ -123,11 +123,11 @@ RUN   = MAKE='$(MAKE)' BUILD='$(BUILD)' SANITIZE='$(SANITIZE)' tests/run
 
 demo: packages  ## start private servers, send a few requests, show what comes back, stop all
 	@$(BUILT) >&2
-	@$(BED) bed.demo
+	@$(BED) bed.demo demo
 
 dev: packages  ## as demo, but leave all running until Ctrl-C and print how to connect
 	@$(BUILT) >&2
-	@$(BED) bed.dev
+	@$(BED) bed.demo dev
 
 migrate: $(BUILD)/portalctl  ## bring the schema `portal` of $DATABASE_URL up to date
 	@$(BUILD)/portalctl migrate

@@ -52,15 +52,12 @@ class Bed:
 
     def _make_template(self):
         """A database as the worker needs it; each test's is a copy. Its owner is no superuser, as in production."""
-        with self.postgres.connect() as connection, connection.cursor() as cursor:
-            cursor.execute("CREATE ROLE application LOGIN CREATEROLE PASSWORD %s", [self.database_password])
-            cursor.execute(f"CREATE DATABASE {TEMPLATE} OWNER application")
-        connection.close()
+        execute = self.postgres.execute
+        execute("CREATE ROLE application LOGIN CREATEROLE PASSWORD %s", [self.database_password])
+        execute(f"CREATE DATABASE {TEMPLATE} OWNER application")
         self.postgres.load(self.owner_url(TEMPLATE), ROOT / "sql/application/starter.sql")
         self.migrate(TEMPLATE)
-        with self.postgres.connect() as connection, connection.cursor() as cursor:
-            cursor.execute("CREATE ROLE portal LOGIN PASSWORD %s IN ROLE portal_worker", [self.database_password])
-        connection.close()
+        execute("CREATE ROLE portal LOGIN PASSWORD %s IN ROLE portal_worker", [self.database_password])
 
     def owner_url(self, database):
         return self.postgres.url(database, "application", self.database_password)
@@ -73,9 +70,10 @@ class Bed:
         return done.stdout
 
     def create_database(self, name, template=TEMPLATE):
-        with self.postgres.connect() as connection, connection.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name} OWNER application TEMPLATE {template}")
-        connection.close()
+        self.postgres.execute(f"CREATE DATABASE {name} OWNER application TEMPLATE {template}")
+
+    def drop_database(self, name):
+        self.postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def service(self, **settings):
         """A new corner: a virtual host, a database and an emulator, with nobody else in it."""
@@ -91,3 +89,12 @@ class Bed:
         self.rabbitmq.discard()
         self.postgres.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def heal(self):
+        """Puts the servers right again after a test that failed while it had broken them."""
+        for server in (self.postgres, self.rabbitmq):
+            if server.process.alive():
+                server.thaw()
+            else:
+                server.start()
+                server.wait_ready()

@@ -1,5 +1,6 @@
 """A private PostgreSQL cluster."""
 
+import contextlib
 import getpass
 import os
 import pathlib
@@ -77,6 +78,11 @@ class Postgres:
         connection = psycopg2.connect(host=str(self.directory), port=self.port, dbname=database, user=user)
         connection.autocommit = True
         return connection
+
+    def execute(self, statement, arguments=None):
+        """Runs one statement as the superuser, outside of any transaction."""
+        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(statement, arguments)
 
     def url(self, database, user="postgres", password=None):
         """For a client: over TCP, with a password."""

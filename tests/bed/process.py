@@ -11,6 +11,9 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / os.environ.get("BUILD", "build")
 
+# Programs built with AddressSanitizer take several times the memory.
+SANITIZED = bool(os.environ.get("SANITIZE"))
+
 # A test that waits for something gives up after this long; generous, as the machine may be busy with two runs.
 PATIENCE = float(os.environ.get("PORTAL_TEST_PATIENCE", "30"))
 

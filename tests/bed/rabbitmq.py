@@ -128,6 +128,14 @@ class RabbitMQ:
         return {name: {"ready": ready, "unacknowledged": unacknowledged, "consumers": consumers}
                 for name, ready, unacknowledged, consumers in rows}
 
+    def queue_arguments(self, virtual_host):
+        """By name: the optional arguments that a queue was declared with."""
+        rows = self.evaluate(
+            f'[[element(4, proplists:get_value(name, I)), maps:from_list([{{K, V}} || {{K, _, V}} <- '
+            f'proplists:get_value(arguments, I)])] || I <- rabbit_amqqueue:info_all(<<"{virtual_host}">>, '
+            f'[name, arguments])]')
+        return dict(rows)
+
     def close_connections(self, reason="closed by the test"):
         """Cuts every AMQP connection, as an operator can."""
         self.evaluate(f'[rabbit_networking:close_connection(P, "{reason}") || P <- rabbit_networking:connections()], 0')

@@ -1,10 +1,13 @@
 """One test's own corner of a bed: a virtual host, a database, a Stripe emulator, workers, and a sender of requests."""
 
+import contextlib
 import dataclasses
 import json
 import uuid
 
 import pika
+import pika.exceptions
+import psycopg2
 import psycopg2.extras
 
 from bed.emulator import Emulator
@@ -198,6 +201,22 @@ class Service:
 
     # --- the database ---
 
+    def team(self, customer=ABSENT, product="prod_base", **columns):
+        """A new team, with a customer of its own unless told otherwise (None: without); returns its id."""
+        identity = self.query("SELECT nextval('teams_id_seq') AS id")[0]["id"]
+        row = {"id": identity, "name": f"Team {identity}", "stripe_product_id": product,
+               "stripe_customer_id": f"cus_{identity}" if customer is ABSENT else customer, **columns}
+        names = ", ".join(row)
+        self.query(f"INSERT INTO teams ({names}) VALUES ({', '.join(['%s'] * len(row))})", list(row.values()))
+        return identity
+
+    def teams(self, count, product="prod_base"):
+        """Many at once; returns their ids."""
+        rows = self.query("INSERT INTO teams (name, stripe_customer_id, stripe_product_id) "
+                          "SELECT 'Team ' || n, 'cus_many_' || n, %s FROM generate_series(1, %s) n RETURNING id",
+                          [product, count])
+        return [row["id"] for row in rows]
+
     def query(self, statement, arguments=()):
         """Rows as dictionaries, seen by the superuser."""
         with self.db.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
@@ -227,10 +246,11 @@ class Service:
     def close(self):
         """Ends what this test had, so that the next finds a quiet bed."""
         self.kill()
+        self.bed.services.remove(self)
         for connection in (self._connection, self.db):
-            try:
+            with contextlib.suppress(pika.exceptions.AMQPError, psycopg2.Error):
                 if connection is not None:
                     connection.close()
-            except Exception:  # noqa: it may be gone already, with the server
-                pass
-        self.bed.services.remove(self)
+        if self.bed.rabbitmq.process.alive() and self.bed.postgres.process.alive():
+            self.bed.rabbitmq.delete_virtual_host(self.name)
+            self.bed.drop_database(self.name)

@@ -1,0 +1,67 @@
+"""Fixtures of the system tests: one bed for each pytest-xdist worker, one corner of it for each test."""
+
+import re
+
+import pytest
+
+from bed import Bed
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: too long for every run; part of `make ci-extra`")
+    config.addinivalue_line("markers", "refused: the worker is expected to make calls that Stripe refuses")
+
+
+@pytest.fixture(scope="session")
+def bed():
+    with Bed() as shared:
+        yield shared
+
+
+@pytest.fixture
+def service(bed, request):
+    """A virtual host, database and emulator of one's own. At the end of every test that passed: the workers stop in
+    order when asked to, the emulator refused none of their calls, and no secret or URL is in their logs."""
+    bed.heal()
+    corner = bed.service()
+    request.node.service = corner
+    yield corner
+    try:
+        if request.node.passed:
+            check_ended_well(corner, refused=request.node.get_closest_marker("refused") is not None)
+    finally:
+        corner.close()
+
+
+def check_ended_well(service, refused):
+    for worker in service.workers:
+        if worker.alive():
+            status = worker.stop()
+            assert status == 0, f"SIGTERM ended the worker with {status}:\n{worker.tail()}"
+    if service.emulator.process.alive() and not refused:
+        counters = service.emulator.counters()
+        assert counters["refused"] == 0, f"the emulator refused calls: {counters['errors']}"
+    for worker in service.workers:
+        check_discreet(service, worker.text())
+
+
+def check_discreet(service, log):
+    secrets = [service.emulator.secret_key, service.bed.worker_password, service.bed.database_password]
+    secrets += [reply["session"]["url"] for reply in service.replies if reply.body.get("session")]
+    assert not [secret for secret in secrets if secret in log], "a secret or a URL is in the log"
+    assert not re.search(r"sk_(test|live)_|/p/session/", log), "something like a secret or a URL is in the log"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Remembers whether the test itself passed, and shows the workers' logs where anything failed."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call":
+        item.passed = report.passed
+    if report.when == "setup":
+        item.passed = False
+    service = getattr(item, "service", None)
+    if report.failed and service is not None:
+        report.sections.append(("portal-worker", service.logs()))
+        report.sections.append(("stripe-emulator", service.emulator.process.tail(10)))
