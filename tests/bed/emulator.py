@@ -107,7 +107,8 @@ class Emulator:
 
     def made_configurations(self):
         """The calls that made a configuration."""
-        return [call for call in self.calls(CONFIGURATIONS, "POST") if call["path"] == CONFIGURATIONS and call["effect"]]
+        calls = self.calls(CONFIGURATIONS, "POST")
+        return [call for call in calls if call["path"] == CONFIGURATIONS and call["effect"]]
 
     def freeze(self):
         self.process.freeze()

@@ -54,8 +54,8 @@ def test_a_session_that_is_none_is_not_handed_out(ready, answer):
     {"not_json": True}, {"half_body": True}, {"reset": "before"}, {"reset": "after"},
     {"status": 500}, {"status": 503}, {"status": 409}, {"status": 429}, {"status": 429, "retry_after": "1"},
 ], ids=lambda fault: "_".join(f"{name}_{value}" for name, value in fault.items()))
-@pytest.mark.parametrize("path", [SESSIONS, CONFIGURATIONS, PRICES, PRODUCTS], ids=["session", "configuration", "prices",
-                                                                                     "product"])
+@pytest.mark.parametrize("path", [SESSIONS, CONFIGURATIONS, PRICES, PRODUCTS],
+                         ids=["session", "configuration", "prices", "product"])
 def test_a_passing_fault_is_retried_and_makes_nothing_twice(ready, path, fault):
     ready.emulator.fault(path, count=2, **fault)
     reply = ready.ask({"team_id": ready.team()})
