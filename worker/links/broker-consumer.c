@@ -1,0 +1,205 @@
+/* broker-consumer.c — the connection that consumes: the consumer comes and goes as the core wants it, deliveries are
+ * put together frame by frame, and settlements go back on the channel the delivery came by. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker-internal.h"
+#include "portal/portal.h"
+
+static const char CONSUMER_TAG[] = "portal-worker";
+
+static struct consumer *consumer_of(struct connection *connection) {
+    return (struct consumer *)connection; /* its first member */
+}
+
+/* ---- the consumer ---- */
+
+static int consumer_start(struct consumer *consumer) {
+    amqp_basic_consume_t consume = {
+        .queue = amqp_cstring_bytes(QUEUE_REQUESTS),
+        .consumer_tag = amqp_cstring_bytes(CONSUMER_TAG),
+    };
+    return connection_send(&consumer->connection, CHANNEL, AMQP_BASIC_CONSUME_METHOD, &consume);
+}
+
+static int consumer_stop(struct consumer *consumer) {
+    amqp_basic_cancel_t cancel = {.consumer_tag = amqp_cstring_bytes(CONSUMER_TAG)};
+    return connection_send(&consumer->connection, CHANNEL, AMQP_BASIC_CANCEL_METHOD, &cancel);
+}
+
+/* Moves towards what is wanted, one step at a time: the broker answers each before the next is taken. */
+static void consumer_reconcile(struct consumer *consumer) {
+    bool start = consumer->wanted && consumer->state == CONSUMER_ABSENT;
+    bool stop = !consumer->wanted && consumer->state == CONSUMER_THERE;
+    if ((!start && !stop) || !connection_room(&consumer->connection))
+        return;
+    if (start && consumer_start(consumer) >= 0)
+        consumer->state = CONSUMER_STARTING;
+    else if (stop && consumer_stop(consumer) >= 0)
+        consumer->state = CONSUMER_STOPPING;
+}
+
+void consumer_intake(struct consumer *consumer, bool wanted) {
+    consumer->wanted = wanted;
+    consumer_reconcile(consumer);
+}
+
+static void consumer_on_ready(struct connection *connection) {
+    consumer_reconcile(consumer_of(connection));
+}
+
+static void consumer_on_method(struct connection *connection, const amqp_method_t *method) {
+    struct consumer *consumer = consumer_of(connection);
+    switch (method->id) {
+    case AMQP_BASIC_DELIVER_METHOD:
+        consumer->tag = ((const amqp_basic_deliver_t *)method->decoded)->delivery_tag;
+        break;
+    case AMQP_BASIC_CONSUME_OK_METHOD:
+        consumer->state = CONSUMER_THERE;
+        consumer_reconcile(consumer);
+        break;
+    case AMQP_BASIC_CANCEL_OK_METHOD:
+        consumer->state = CONSUMER_ABSENT;
+        consumer_reconcile(consumer);
+        break;
+    case AMQP_BASIC_CANCEL_METHOD:
+        /* The queue is gone, and with it what is in hand. Connecting anew declares it, or says that it is missing. */
+        connection_break(connection, "RabbitMQ cancelled the consumer: queue " QUEUE_REQUESTS " was deleted or moved");
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- deliveries ---- */
+
+static void consumer_deliver(struct consumer *consumer) {
+    struct inbound *inbound = consumer->assembling;
+    consumer->assembling = NULL;
+    TAILQ_INSERT_TAIL(&consumer->in_hand, inbound, entry);
+    portal_deliver(consumer->connection.broker->portal, &inbound->delivery);
+}
+
+static void consumer_on_header(struct connection *connection, uint64_t body_size,
+                               const amqp_basic_properties_t *properties, amqp_bytes_t raw) {
+    struct consumer *consumer = consumer_of(connection);
+    if (consumer->assembling || consumer->tag == 0) {
+        connection_break(connection, "RabbitMQ sent a header frame out of turn");
+        return;
+    }
+    consumer->assembling = inbound_new(body_size, properties, raw);
+    if (!consumer->assembling) {
+        connection_break(connection, "no memory for a delivery");
+        return;
+    }
+    consumer->assembling->tag = consumer->tag;
+    consumer->tag = 0;
+    if (body_size == 0)
+        consumer_deliver(consumer);
+}
+
+static void consumer_on_body(struct connection *connection, amqp_bytes_t piece) {
+    struct consumer *consumer = consumer_of(connection);
+    if (!consumer->assembling)
+        return;
+    inbound_append(consumer->assembling, piece);
+    if (connection->body_left == 0)
+        consumer_deliver(consumer);
+}
+
+/* ---- settling ---- */
+
+static void consumer_send(struct consumer *consumer, const struct inbound *inbound) {
+    struct connection *connection = &consumer->connection;
+    if (inbound->settlement == SETTLE_ACKNOWLEDGE) {
+        amqp_basic_ack_t ack = {.delivery_tag = inbound->tag};
+        (void)connection_send(connection, CHANNEL, AMQP_BASIC_ACK_METHOD, &ack);
+    } else if (inbound->settlement == SETTLE_REJECT) {
+        amqp_basic_reject_t reject = {.delivery_tag = inbound->tag};
+        (void)connection_send(connection, CHANNEL, AMQP_BASIC_REJECT_METHOD, &reject);
+    } else {
+        amqp_basic_nack_t nack = {.delivery_tag = inbound->tag, .requeue = true};
+        (void)connection_send(connection, CHANNEL, AMQP_BASIC_NACK_METHOD, &nack);
+    }
+}
+
+void consumer_flush(struct consumer *consumer) {
+    struct inbound *inbound = NULL;
+    while ((inbound = TAILQ_FIRST(&consumer->settling)) && connection_room(&consumer->connection)) {
+        consumer_send(consumer, inbound);
+        TAILQ_REMOVE(&consumer->settling, inbound, entry);
+        free(inbound);
+    }
+}
+
+/* A settlement that can't be sent now waits. There are never more of them than the prefetch. */
+void consumer_settle(struct consumer *consumer, struct delivery *delivery, enum settlement settlement) {
+    struct inbound *inbound = (struct inbound *)delivery; /* its first member */
+    if (delivery->lost) {
+        TAILQ_REMOVE(&consumer->lost, inbound, entry);
+        free(inbound);
+        return;
+    }
+    inbound->settlement = settlement;
+    TAILQ_REMOVE(&consumer->in_hand, inbound, entry);
+    TAILQ_INSERT_TAIL(&consumer->settling, inbound, entry);
+    consumer_flush(consumer);
+}
+
+static void consumer_on_writable(struct connection *connection) {
+    struct consumer *consumer = consumer_of(connection);
+    consumer_flush(consumer);
+    consumer_reconcile(consumer);
+}
+
+/* ---- the end of a channel ---- */
+
+static void inbound_list_free(struct inbound_list *list) {
+    struct inbound *inbound = NULL;
+    while ((inbound = TAILQ_FIRST(list))) {
+        TAILQ_REMOVE(list, inbound, entry);
+        free(inbound);
+    }
+}
+
+static void consumer_on_lost(struct connection *connection) {
+    struct consumer *consumer = consumer_of(connection);
+    struct inbound *inbound;
+    consumer->state = CONSUMER_ABSENT;
+    consumer->tag = 0;
+    free(consumer->assembling);
+    consumer->assembling = NULL;
+    inbound_list_free(&consumer->settling);
+    for (inbound = TAILQ_FIRST(&consumer->in_hand); inbound; inbound = TAILQ_NEXT(inbound, entry))
+        inbound->delivery.lost = true;
+    TAILQ_CONCAT(&consumer->lost, &consumer->in_hand, entry);
+    portal_deliveries_lost(connection->broker->portal);
+}
+
+static const struct connection_user consumer_user = {
+    .role = ROLE_CONSUME,
+    .name = "consuming",
+    .ready = consumer_on_ready,
+    .method = consumer_on_method,
+    .header = consumer_on_header,
+    .body = consumer_on_body,
+    .writable = consumer_on_writable,
+    .lost = consumer_on_lost,
+};
+
+int consumer_init(struct consumer *consumer, struct broker *broker) {
+    TAILQ_INIT(&consumer->in_hand);
+    TAILQ_INIT(&consumer->settling);
+    TAILQ_INIT(&consumer->lost);
+    return connection_init(&consumer->connection, broker, &consumer_user);
+}
+
+void consumer_clear(struct consumer *consumer) {
+    connection_clear(&consumer->connection);
+    free(consumer->assembling);
+    inbound_list_free(&consumer->in_hand);
+    inbound_list_free(&consumer->settling);
+    inbound_list_free(&consumer->lost);
+}

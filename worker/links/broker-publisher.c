@@ -1,0 +1,193 @@
+/* broker-publisher.c — messages under way: sending them, and matching the broker's confirms and returns to them. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker-internal.h"
+
+static struct publisher *publisher_of(struct connection *connection) {
+    return (struct publisher *)connection; /* its first member */
+}
+
+/* ---- sending ---- */
+
+void publisher_append(struct publisher *publisher, struct outgoing *outgoing, struct publication *publication) {
+    outgoing->publication = publication;
+    publication->link = outgoing;
+    TAILQ_INSERT_TAIL(&publisher->outgoing, outgoing, entry);
+}
+
+/* Confirms count the messages of a channel from 1 in the order they were sent. */
+int publisher_send(struct publisher *publisher, struct outgoing *outgoing, const struct message *message) {
+    int r = connection_publish(&publisher->connection, message);
+    if (r >= 0)
+        outgoing->sequence = ++publisher->sequence;
+    return r;
+}
+
+int publisher_publish(struct publisher *publisher, struct publication *publication) {
+    struct message message;
+    if (publisher->connection.blocked || !connection_room(&publisher->connection))
+        return -EAGAIN;
+    struct outgoing *outgoing = calloc(1, sizeof *outgoing);
+    if (!outgoing)
+        return -EAGAIN;
+    int r = 0;
+    if (publication->letter) {
+        r = message_from_letter(&message, publication, publisher->connection.broker->settings.worker,
+                                publisher->sequence + 1);
+    } else {
+        struct reply reply = reply_of(publication);
+        message_from_reply(&message, &reply, publisher->sequence + 1);
+    }
+    if (r >= 0)
+        r = publisher_send(publisher, outgoing, &message);
+    message_clear(&message);
+    if (r < 0) {
+        free(outgoing);
+        return -EAGAIN; /* the connection is lost, or there is no memory: later, then */
+    }
+    publisher_append(publisher, outgoing, publication);
+    return 0;
+}
+
+/* What is under way keeps its place among the numbers; only its owner is forgotten. */
+void publisher_abandon(struct publication *publication) {
+    struct outgoing *outgoing = publication->link;
+    if (!outgoing)
+        return;
+    assert(outgoing->publication == publication);
+    outgoing->publication = NULL;
+    publication->link = NULL;
+}
+
+/* ---- what became of them ---- */
+
+static void outgoing_finish(struct outgoing *outgoing, enum publish_result result) {
+    struct publication *publication = outgoing->publication;
+    free(outgoing);
+    if (publication) {
+        publication->link = NULL;
+        publication->done(publication, result);
+    }
+}
+
+void publisher_finish(struct publisher *publisher, struct outgoing *outgoing, enum publish_result result) {
+    TAILQ_REMOVE(&publisher->outgoing, outgoing, entry);
+    outgoing_finish(outgoing, result);
+}
+
+static enum publish_result outgoing_result(const struct outgoing *outgoing, enum publish_result result) {
+    return outgoing->returned ? PUBLISH_RETURNED : result;
+}
+
+/* Ends all of `list`. Owners may publish and abandon meanwhile, so each is taken off before it is told. */
+static void outgoing_finish_all(struct outgoing_list *list, enum publish_result result) {
+    struct outgoing *outgoing = NULL;
+    while ((outgoing = TAILQ_FIRST(list))) {
+        TAILQ_REMOVE(list, outgoing, entry);
+        outgoing_finish(outgoing, outgoing_result(outgoing, result));
+    }
+}
+
+void publisher_lose_all(struct publisher *publisher) {
+    struct outgoing_list lost = TAILQ_HEAD_INITIALIZER(lost);
+    TAILQ_CONCAT(&lost, &publisher->outgoing, entry);
+    outgoing_finish_all(&lost, PUBLISH_LOST);
+}
+
+/* basic.ack and basic.nack: of one message, or of all up to it (RabbitMQ's "Publisher Confirms"; 0 with `multiple` is
+ * all there are, AMQP 0-9-1 §1.8.3.13). They come roughly in order, so the search is short. */
+static void publisher_confirm(struct publisher *publisher, uint64_t tag, bool multiple, enum publish_result result) {
+    struct outgoing_list confirmed = TAILQ_HEAD_INITIALIZER(confirmed);
+    struct outgoing *outgoing = TAILQ_FIRST(&publisher->outgoing);
+    while (outgoing && outgoing->sequence > 0 && (outgoing->sequence <= tag || (multiple && tag == 0))) {
+        struct outgoing *next = TAILQ_NEXT(outgoing, entry);
+        if (multiple || outgoing->sequence == tag) {
+            TAILQ_REMOVE(&publisher->outgoing, outgoing, entry);
+            TAILQ_INSERT_TAIL(&confirmed, outgoing, entry);
+        }
+        outgoing = next;
+    }
+    outgoing_finish_all(&confirmed, result);
+    if (publisher->connection.user == &direct_user)
+        direct_pump(publisher);
+}
+
+void publisher_on_method(struct connection *connection, const amqp_method_t *method) {
+    struct publisher *publisher = publisher_of(connection);
+    if (method->id == AMQP_BASIC_ACK_METHOD) {
+        const amqp_basic_ack_t *ack = method->decoded;
+        publisher_confirm(publisher, ack->delivery_tag, ack->multiple, PUBLISH_CONFIRMED);
+    } else if (method->id == AMQP_BASIC_NACK_METHOD) {
+        const amqp_basic_nack_t *nack = method->decoded;
+        publisher_confirm(publisher, nack->delivery_tag, nack->multiple, PUBLISH_REFUSED);
+    }
+}
+
+/* A basic.return, which comes before the confirm: the message comes back as it was sent, with its number. */
+void publisher_on_header(struct connection *connection, uint64_t body_size, const amqp_basic_properties_t *properties,
+                         amqp_bytes_t raw) {
+    struct publisher *publisher = publisher_of(connection);
+    struct outgoing *outgoing;
+    uint64_t sequence = 0;
+    bool negative = false;
+    (void)body_size;
+    (void)raw;
+    if (!(properties->_flags & AMQP_BASIC_HEADERS_FLAG) ||
+        !field_integer(table_find(&properties->headers, HEADER_SEQUENCE), &sequence, &negative))
+        return;
+    for (outgoing = TAILQ_FIRST(&publisher->outgoing); outgoing; outgoing = TAILQ_NEXT(outgoing, entry))
+        if (outgoing->sequence == sequence && sequence > 0)
+            outgoing->returned = true;
+}
+
+void publisher_on_body(struct connection *connection, amqp_bytes_t piece) {
+    (void)connection;
+    (void)piece;
+}
+
+/* ---- the connection for all but direct replies ---- */
+
+static void publisher_on_ready(struct connection *connection) {
+    publisher_of(connection)->sequence = 0;
+    broker_tell_ready(connection->broker);
+}
+
+static void publisher_on_writable(struct connection *connection) {
+    broker_tell_ready(connection->broker);
+}
+
+/* What goes to direct replies has a connection of its own, but the same broker: that is away, probably. */
+static void publisher_on_lost(struct connection *connection) {
+    publisher_lose_all(publisher_of(connection));
+    publisher_lose_all(&connection->broker->direct);
+}
+
+const struct connection_user publisher_user = {
+    .role = ROLE_PUBLISH,
+    .name = "publishing",
+    .ready = publisher_on_ready,
+    .method = publisher_on_method,
+    .header = publisher_on_header,
+    .body = publisher_on_body,
+    .writable = publisher_on_writable,
+    .lost = publisher_on_lost,
+};
+
+int publisher_init(struct publisher *publisher, struct broker *broker, const struct connection_user *user) {
+    TAILQ_INIT(&publisher->outgoing);
+    return connection_init(&publisher->connection, broker, user);
+}
+
+void publisher_clear(struct publisher *publisher) {
+    struct outgoing *outgoing = NULL;
+    connection_clear(&publisher->connection);
+    while ((outgoing = TAILQ_FIRST(&publisher->outgoing))) {
+        TAILQ_REMOVE(&publisher->outgoing, outgoing, entry);
+        if (outgoing->publication)
+            outgoing->publication->link = NULL;
+        free(outgoing);
+    }
+}
