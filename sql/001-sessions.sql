@@ -14,7 +14,7 @@ COMMENT ON COLUMN portal.migrations.checksum IS 'SHA-256 of the file as it was a
 
 CREATE TABLE portal.sessions (
     -- "C": ids are plain ASCII, compare faster so, and are locked in one order by every worker
-    request_id text COLLATE "C" PRIMARY KEY CHECK (request_id ~ '^[A-Za-z0-9._:-]{1,128}$'),
+    request_id text COLLATE "C" PRIMARY KEY CHECK (octet_length(request_id) BETWEEN 1 AND 128 AND request_id !~ '[^A-Za-z0-9._:-]'),
     generation bigint NOT NULL CHECK (generation BETWEEN 1 AND 4294967295),
     ask text NOT NULL,
     answer text NOT NULL,

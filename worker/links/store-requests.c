@@ -15,8 +15,8 @@
 
 /*
  * Each row is looked up by itself (LATERAL … LIMIT 1), so that the plan is a few index look-ups a row, whatever the
- * planner believes the tables to hold. Users and members are joined instead: the application's team_members may have no
- * index on user_id, and then one pass over it serves the whole batch; $6 spares that where nobody asks by user.
+ * planner believes the tables to hold. Members are joined instead: the application's team_members may have no index on
+ * user_id, and then one pass over it serves the whole batch; $6 spares that where nobody asks by user.
  *
  * A user in several teams gets the one joined first. The columns of the application are cast, so that the statement
  * stays valid when a view is replaced by one of other types.
@@ -27,7 +27,8 @@ static const char load_sql[] =
     "  u.id IS NOT NULL AS user_found, CASE WHEN w.user_id = 0 THEN w.team_id ELSE m.team_id END AS team_id"
     " FROM unnest($1::text[], $2::text[], $3::int8[], $4::int8[], $5::bool[]) WITH ORDINALITY"
     "  AS w (request_id, ask, team_id, user_id, want_reuse, n)"
-    " LEFT JOIN portal.application_users u ON u.id = w.user_id AND u.deleted_at IS NULL"
+    " LEFT JOIN LATERAL (SELECT x.id FROM portal.application_users x"
+    "  WHERE x.id = w.user_id AND x.deleted_at IS NULL LIMIT 1) u ON true"
     " LEFT JOIN (SELECT * FROM portal.application_members WHERE $6::bool) m"
     "  ON m.user_id = u.id AND (w.team_id = 0 OR m.team_id = w.team_id)"
     " ORDER BY w.n, m.joined_at, m.id"
