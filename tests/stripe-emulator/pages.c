@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 static char *pages_escape(const char *text) {
     char *escaped = NULL;
@@ -97,7 +96,7 @@ static void pages_show_session(struct emulator *emulator, const json_t *session,
 static void pages_session(struct emulator *emulator, const char *token, struct answer *answer) {
     const struct session *session = sessions_find(&emulator->sessions, token);
 
-    if (!session || session->created + (double)emulator->session_seconds <= (double)time(NULL)) {
+    if (!session || session->created + (double)emulator->session_seconds <= request_now()) {
         pages_show(answer, session ? 410 : 404, "This link is no longer valid",
                    "<p>Your session has expired, or never was. Please go back and open the portal anew.</p>\n");
         return;

@@ -1,8 +1,17 @@
 /* One request in hand. */
 #include "request.h"
 
+#include <time.h>
+
 char *request_base(const struct request *request) {
     return memory_format("%s://%s", request->secure ? "https" : "http", request->host);
+}
+
+double request_now(void) {
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
 void request_free(struct request *request) {

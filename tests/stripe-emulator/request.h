@@ -52,5 +52,8 @@ enum {
 /* Where this request reached the emulator, such as http://127.0.0.1:8000. The caller frees it. */
 char *request_base(const struct request *request);
 
+/* Seconds since 1970. */
+double request_now(void);
+
 /* Frees all it owns, and itself. */
 void request_free(struct request *request);

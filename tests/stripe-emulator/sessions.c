@@ -195,6 +195,12 @@ static int session_check_flow(const struct objects *objects, const json_t *confi
 
 /* --- the object --- */
 
+static void session_fill(json_t *object, const char *field) {
+    if (json_is_object(object) && !json_object_get(object, field)) {
+        json_object_set_new(object, field, json_null());
+    }
+}
+
 /* A flow as Stripe shows it: every field there, null where it was not given. */
 static json_t *session_flow(const json_t *given) {
     if (!given) {
@@ -205,19 +211,14 @@ static json_t *session_flow(const json_t *given) {
                              "subscription_update_confirm", "type");
 
     objects_overlay(flow, given);
-    json_t *cancel = json_object_get(flow, "subscription_cancel");
     json_t *confirm = json_object_get(flow, "subscription_update_confirm");
-    json_t *item = json_array_get(json_object_get(confirm, "items"), 0);
+    json_t *discount = json_array_get(json_object_get(confirm, "discounts"), 0);
 
-    if (json_is_object(cancel) && !json_object_get(cancel, "retention")) {
-        json_object_set_new(cancel, "retention", json_null());
-    }
-    if (json_is_object(confirm) && !json_object_get(confirm, "discounts")) {
-        json_object_set_new(confirm, "discounts", json_null());
-    }
-    if (item && !json_object_get(item, "price")) {
-        json_object_set_new(item, "price", json_null());
-    }
+    session_fill(json_object_get(flow, "subscription_cancel"), "retention");
+    session_fill(confirm, "discounts");
+    session_fill(discount, "coupon");
+    session_fill(discount, "promotion_code");
+    session_fill(json_array_get(json_object_get(confirm, "items"), 0), "price");
     return flow;
 }
 

@@ -14,16 +14,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 const char stripe_version[] = "2025-04-30.basil";
-
-static double stripe_now(void) {
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
 
 static unsigned stripe_endpoint_number(const struct request *request) {
     return request->endpoint ? request->endpoint->number : ENDPOINT_OTHER;
@@ -241,7 +233,7 @@ void stripe_arrive(struct emulator *emulator, struct request *request) {
     identifier_make(request->answer.request_id, sizeof request->answer.request_id, "req_", 14);
 
     (void)pthread_mutex_lock(&emulator->lock);
-    request->time = stripe_now();
+    request->time = request_now();
     request->fault = faults_choose(&emulator->faults, request->method, request->path, request->idempotency_key, &form);
     stripe_log_arrival(emulator, request, api_key, parameters);
     if (request->fault.action == FAULT_NONE || request->fault.works || request->fault.saves) {
