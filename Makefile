@@ -10,7 +10,7 @@ SANITIZE ?=
 # --- Debian packages ---------------------------------------------------------------------------------------------
 
 PACKAGES_BUILD := gcc libc6-dev pkg-config librabbitmq-dev libcurl4-openssl-dev libjansson-dev libpq-dev libsystemd-dev
-PACKAGES_TEST  := libmicrohttpd-dev libcmocka-dev openssl postgresql-15 rabbitmq-server prometheus procps \
+PACKAGES_TEST  := amqp-tools libmicrohttpd-dev libcmocka-dev openssl postgresql-15 rabbitmq-server prometheus procps \
                   python3 python3-pytest python3-pytest-xdist python3-pika python3-psycopg2 \
                   python3-jsonschema python3-yaml
 PACKAGES_LINT  := clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck mandoc

@@ -229,8 +229,7 @@ def test_the_queues_are_declared_as_the_contract_says(service):
     declared = service.bed.rabbitmq.queue_arguments(service.name)
     assert declared["portal.requests"] == {
         "x-queue-type": "quorum", "x-overflow": "reject-publish", "x-dead-letter-strategy": "at-least-once",
-        "x-dead-letter-exchange": declared["portal.requests"]["x-dead-letter-exchange"],
-        "x-dead-letter-routing-key": declared["portal.requests"]["x-dead-letter-routing-key"]}
+        "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "portal.dead"}
     assert declared["portal.dead"] == {"x-queue-type": "quorum"}
     assert declared["portal.replies"] == {
         "x-queue-type": "quorum", "x-message-ttl": 3_600_000, "x-overflow": "reject-publish",

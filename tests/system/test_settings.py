@@ -7,7 +7,7 @@ from bed.worker import run
 REQUIRED = ["AMQP_URL", "DATABASE_URL", "STRIPE_SECRET_KEY", "BASE_URL"]
 EX_CONFIG = 78
 
-# A setting, a value that is wrong for it, and one that is right.
+# A setting, and a value that is wrong for it.
 WRONG = [
     ("AMQP_URL", "http://127.0.0.1/"), ("AMQP_URL", "amqp://127.0.0.1:99999/"), ("AMQP_URL", ""),
     ("DATABASE_URL", "mysql://x/y"), ("DATABASE_URL", ""),
@@ -18,7 +18,8 @@ WRONG = [
     ("PORTAL_CONCURRENCY", "0"), ("PORTAL_CONCURRENCY", "70000"), ("PORTAL_CONCURRENCY", "12x"),
     ("PORTAL_NAMESPACE", "a b"), ("PORTAL_NAMESPACE", "x" * 65), ("PORTAL_HOLD_SECONDS", "soon"),
     ("PORTAL_DEADLINE_SECONDS", "-5"), ("PORTAL_SESSION_REUSE_SECONDS", "241"), ("PORTAL_DRAIN_SECONDS", "1.5"),
-    ("AMQP_TOPOLOGY", "maybe"), ("PORTAL_CONFIGURATION_POLICY", "whatever"),
+    ("PORTAL_REPLIES_TTL_SECONDS", "0"), ("STRIPE_TIMEOUT_MS", "1"), ("AMQP_TOPOLOGY", "maybe"), ("PORTAL_CONFIGURATION", "whatever"), ("PORTAL_LOG_LEVEL", "loud"),
+    ("STRIPE_CA_FILE", "/nowhere"), ("PORTAL_CONFIGURATION_FILE", "/nowhere"), ("PORTAL_METRICS_FILE", "relative.prom"),
 ]
 
 
