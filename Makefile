@@ -72,6 +72,9 @@ PROGRAMS      = $(BUILD)/portal-worker $(BUILD)/portalctl $(BUILD)/stripe-emulat
 .SUFFIXES:
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
 
 .PHONY: all packages unit-programs demo dev migrate unit system test ci-extra clean help
 all: $(PROGRAMS)  ## build the worker, portalctl and the Stripe emulator (the default)
@@ -117,16 +120,16 @@ $(UNIT_PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(call object,$(UNIT_HELP)) $(BUI
 # --- Run ---------------------------------------------------------------------------------------------------------
 
 # Anything that builds and then runs takes $(BUILD)/.lock for the build, so that two runs in one clone do not meet.
-BUILT = mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) -j$(shell nproc) all
+BUILT = mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) all
 BED   = BUILD='$(BUILD)' PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m
 RUN   = MAKE='$(MAKE)' BUILD='$(BUILD)' SANITIZE='$(SANITIZE)' tests/run
 
 demo: packages  ## start private servers, send a few requests, show what comes back, stop all
-	@$(BUILT) >&2
+	@+$(BUILT) >&2
 	@$(BED) bed.demo demo
 
 dev: packages  ## as demo, but leave all running until Ctrl-C and print how to connect
-	@$(BUILT) >&2
+	@+$(BUILT) >&2
 	@$(BED) bed.demo dev
 
 migrate: $(BUILD)/portalctl  ## bring the schema `portal` of $DATABASE_URL up to date
