@@ -140,7 +140,7 @@ static int admin_work(struct admin *admin) {
 
 static int admin_read(struct admin *admin) {
     const struct request *request = admin->request;
-    json_error_t error;
+    json_error_t error = {.line = 0};
 
     if (request->too_long) {
         admin->error = memory_format("at most %d bytes", REQUEST_BODY_MAX);

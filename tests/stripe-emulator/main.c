@@ -142,11 +142,13 @@ static int main_load(struct emulator *emulator, const char *file) {
     return 0;
 }
 
+enum { PEM_MAX = 65536 /* bytes of a certificate or key */ };
+
 /* A whole small file, or NULL. The caller frees it. */
 static char *main_read(const char *file) {
     FILE *in = fopen(file, "re");
-    char *text = memory_get(64 * 1024 + 1);
-    size_t length = in ? fread(text, 1, 64 * 1024, in) : 0;
+    char *text = memory_get(PEM_MAX + 1);
+    size_t length = in ? fread(text, 1, PEM_MAX, in) : 0;
 
     if (!in || ferror(in) || length == 0) {
         (void)fprintf(stderr, "stripe-emulator: %s: cannot be read\n", file);

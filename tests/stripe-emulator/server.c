@@ -306,7 +306,7 @@ static int server_listen(const char *given, char **error) {
 }
 
 static char *server_name(int fd, bool secure) {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t length = sizeof address;
     char host[NI_MAXHOST];
     char port[NI_MAXSERV];

@@ -266,7 +266,7 @@ static int session_check(struct emulator *emulator, const json_t *configuration,
 int sessions_create(struct emulator *emulator, struct request *request) {
     static const char *const expandable[] = {"configuration", NULL};
     char token[48];
-    char number[16];
+    char random[32];
 
     if (expand_check(request->parameters, expandable, &request->answer) < 0) {
         return -EINVAL;
@@ -276,9 +276,8 @@ int sessions_create(struct emulator *emulator, struct request *request) {
     if (!configuration || session_check(emulator, configuration, request) < 0) {
         return -EINVAL;
     }
-    identifier_make(token, sizeof token, request->answer.livemode ? "live_" : "test_", 24);
-    (void)snprintf(number, sizeof number, "_%08" PRIx64, emulator->sessions.made);
-    strcat(token, number);
+    identifier_make(random, sizeof random, request->answer.livemode ? "live_" : "test_", 24);
+    (void)snprintf(token, sizeof token, "%s_%08" PRIx64, random, emulator->sessions.made);
     _cleanup_json_ json_t *object = session_new(configuration, request, token);
 
     session_keep(&emulator->sessions, token, object, request->time);

@@ -8,8 +8,8 @@ struct request;
  * says whether it is answered, or is to be finished with stripe_finish after its fault's delay. */
 void stripe_arrive(struct emulator *emulator, struct request *request);
 
-/* Runs its endpoint, unless it was refused, and answers it. `emulator` is a struct emulator. */
-void stripe_finish(void *emulator, struct request *request);
+/* Runs its endpoint, unless it was refused, and answers it. `context` is a struct emulator. */
+void stripe_finish(void *context, struct request *request);
 
 /* What Stripe-Version says where the request names none. */
 extern const char stripe_version[];
