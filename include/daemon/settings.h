@@ -18,8 +18,8 @@ struct settings {
     struct store_settings store;
     struct stripe_settings stripe;
     uint32_t drain_seconds;
-    int log_level;            /* the least urgent that is written: LOG_ERR … LOG_DEBUG of syslog.h */
-    const char *metrics_file; /* or NULL */
+    int log_level;                /* the least urgent that is written: LOG_ERR … LOG_DEBUG of syslog.h */
+    const char *metrics_file;     /* or NULL */
     struct settings_owner *owner; /* of all texts */
 };
 

@@ -13,15 +13,15 @@ struct portal;
 struct store;
 
 struct store_settings {
-    const char *url;                /* DATABASE_URL: anything libpq takes */
-    const char *account;            /* PORTAL_NAMESPACE */
+    const char *url;     /* DATABASE_URL: anything libpq takes */
+    const char *account; /* PORTAL_NAMESPACE */
     bool livemode;
-    uint32_t session_seconds;       /* how long a session's URL lives */
-    uint32_t session_reuse_seconds; /* the reuse window; 0: never */
+    uint32_t session_seconds;        /* how long a session's URL lives */
+    uint32_t session_reuse_seconds;  /* the reuse window; 0: never */
     uint32_t session_margin_seconds; /* what must be left of a session for its answer to stand: 60 */
-    uint32_t connect_seconds;       /* time-out of one attempt to connect */
-    uint32_t answer_seconds;        /* a task unanswered this long means the connection is dead */
-    const char *worker;             /* application_name */
+    uint32_t connect_seconds;        /* time-out of one attempt to connect */
+    uint32_t answer_seconds;         /* a task unanswered this long means the connection is dead */
+    const char *worker;              /* application_name */
 };
 
 /* Settings are borrowed for the store's life. Result: 0 or a negative errno; `*ret` is freed with store_free(). */

@@ -13,14 +13,14 @@ struct stripe;
 
 struct stripe_settings {
     const char *secret_key;
-    const char *api_base;        /* https://api.stripe.com, without a trailing slash */
-    const char *api_version;     /* Stripe-Version */
+    const char *api_base;    /* https://api.stripe.com, without a trailing slash */
+    const char *api_version; /* Stripe-Version */
     const char *user_agent;
-    const char *ca_file;         /* certificates to trust instead of the system's, or NULL */
-    uint32_t connect_ms;         /* time-outs: to connect, */
-    uint32_t answer_ms;          /* without a byte, */
-    uint32_t total_ms;           /* of the whole call */
-    uint32_t concurrency;        /* connections to keep */
+    const char *ca_file;  /* certificates to trust instead of the system's, or NULL */
+    uint32_t connect_ms;  /* time-outs: to connect, */
+    uint32_t answer_ms;   /* without a byte, */
+    uint32_t total_ms;    /* of the whole call */
+    uint32_t concurrency; /* connections to keep */
 };
 
 /* Settings are copied. Result: 0 or a negative errno; `*ret` is freed with stripe_free(). */

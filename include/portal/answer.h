@@ -41,8 +41,9 @@ int session_copy(const struct session *from, struct session *to); /* 0 or -ENOME
 
 /* Freed with answer_clear(); {0} is none. */
 struct answer {
-    json_t *json; /* outcome, status, session with url null, redirect, error: the reply but for request_id, generation */
-    char *url;    /* of the session, or NULL */
+    json_t
+        *json; /* outcome, status, session with url null, redirect, error: the reply but for request_id, generation */
+    char *url; /* of the session, or NULL */
     enum outcome outcome;
     enum code code;
     int status;

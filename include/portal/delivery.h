@@ -26,8 +26,8 @@ struct delivery {
     uint64_t timestamp;      /* seconds since 1970; 0: absent */
     const char *traceparent; /* headers from here on */
     const char *tracestate;
-    const char *generation;  /* x-portal-generation: an integer as decimal text; any other type as a text that is none */
-    const char *deadline;    /* x-portal-deadline */
+    const char *generation; /* x-portal-generation: an integer as decimal text; any other type as a text that is none */
+    const char *deadline;   /* x-portal-deadline */
     uint64_t delivery_count; /* x-delivery-count: how often it was delivered and came back */
 
     bool lost; /* its channel is gone: it can no longer be settled, only dropped, and the broker delivers it again */

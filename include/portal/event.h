@@ -5,19 +5,19 @@
 #include <stdint.h>
 
 enum event_kind {
-    EVENT_REQUEST_DONE,       /* acknowledged: one for each request */
-    EVENT_REQUEST_DROPPED,    /* its channel went before it could be acknowledged: it is delivered again */
-    EVENT_REPLY_RETURNED,     /* nobody's queue took a reply; it is kept in the store */
-    EVENT_DEAD_LETTER,        /* put into portal.dead */
-    EVENT_STRIPE_CALL,        /* one exchange with Stripe ended */
-    EVENT_PAUSED,             /* a link does not serve: the intake is closed; repeated each minute */
-    EVENT_RESUMED,            /* it serves again */
-    EVENT_SLOWED,             /* Stripe answered 429: the fleet slows down */
-    EVENT_CONFIGURATION,      /* a portal configuration was found, created, updated or forgotten */
-    EVENT_STRIPE_MISBEHAVED,  /* an answer is not what Stripe's API promises */
-    EVENT_SUSPECT,            /* a request that came back often is worked alone */
-    EVENT_GIVEN_BACK,         /* requests in hand were given back to the queue */
-    EVENT_BATCH,              /* one load or save came back */
+    EVENT_REQUEST_DONE,      /* acknowledged: one for each request */
+    EVENT_REQUEST_DROPPED,   /* its channel went before it could be acknowledged: it is delivered again */
+    EVENT_REPLY_RETURNED,    /* nobody's queue took a reply; it is kept in the store */
+    EVENT_DEAD_LETTER,       /* put into portal.dead */
+    EVENT_STRIPE_CALL,       /* one exchange with Stripe ended */
+    EVENT_PAUSED,            /* a link does not serve: the intake is closed; repeated each minute */
+    EVENT_RESUMED,           /* it serves again */
+    EVENT_SLOWED,            /* Stripe answered 429: the fleet slows down */
+    EVENT_CONFIGURATION,     /* a portal configuration was found, created, updated or forgotten */
+    EVENT_STRIPE_MISBEHAVED, /* an answer is not what Stripe's API promises */
+    EVENT_SUSPECT,           /* a request that came back often is worked alone */
+    EVENT_GIVEN_BACK,        /* requests in hand were given back to the queue */
+    EVENT_BATCH,             /* one load or save came back */
 };
 
 /* Texts are borrowed for the call and may be NULL; none ever holds a secret or a portal URL. */
@@ -27,7 +27,8 @@ struct event {
     const char *outcome; /* REQUEST_DONE: created, reused, redirect, failed */
     const char *code;    /* error or redirect code; DEAD_LETTER: the reason */
     const char *text;    /* for a person: the cause, what to do */
-    const char *link;    /* PAUSED, RESUMED: "store", "stripe", "broker"; STRIPE_CALL: the endpoint; BATCH: "load", "save" */
+    const char
+        *link; /* PAUSED, RESUMED: "store", "stripe", "broker"; STRIPE_CALL: the endpoint; BATCH: "load", "save" */
     const char *stripe_request_id;
     const char *configuration;
     int64_t team_id;      /* 0: unknown */

@@ -92,18 +92,18 @@ enum store_kind {
  * row's owner, who frees them with load_row_clear(). */
 struct load_row {
     const char *request_id;
-    const char *ask;  /* canonical JSON: what makes two requests the same */
-    int64_t team_id;  /* 0: not given */
-    int64_t user_id;  /* 0: not given */
-    bool want_reuse;  /* look for a session to reuse */
+    const char *ask; /* canonical JSON: what makes two requests the same */
+    int64_t team_id; /* 0: not given */
+    int64_t user_id; /* 0: not given */
+    bool want_reuse; /* look for a session to reuse */
 
     struct {
-        bool found;           /* there is a row of this request */
-        bool same_ask;        /* … of the same ask: the rest of it is set only then */
-        bool stands;          /* its answer still stands */
-        uint32_t generation;  /* its generation, set also for another ask */
-        char *answer;         /* the stored answer (answer.h), JSON without the URL */
-        char *url;            /* the session's URL; NULL where there is none or it was wiped */
+        bool found;          /* there is a row of this request */
+        bool same_ask;       /* … of the same ask: the rest of it is set only then */
+        bool stands;         /* its answer still stands */
+        uint32_t generation; /* its generation, set also for another ask */
+        char *answer;        /* the stored answer (answer.h), JSON without the URL */
+        char *url;           /* the session's URL; NULL where there is none or it was wiped */
     } stored;
 
     bool user_found; /* user_id names a user who is not deleted */
@@ -147,8 +147,8 @@ struct save_row {
     const char *properties;  /* its AMQP properties as a JSON object, for a replay */
 
     struct {
-        bool written;        /* the row that stands is the one written here; the rest is not set but `stands` */
-        bool same_ask;       /* else: whether the one that stands is of the same ask; the rest is set only then */
+        bool written;  /* the row that stands is the one written here; the rest is not set but `stands` */
+        bool same_ask; /* else: whether the one that stands is of the same ask; the rest is set only then */
         bool stands;
         uint32_t generation; /* set also for another ask */
         char *answer;
@@ -170,10 +170,10 @@ struct configuration_row {
     char *fingerprint; /* of the features and prices it was last given; NULL likewise */
     bool managed;      /* made by portal-worker, so its to update */
 
-    bool leased;           /* LEASE: granted (also over a lease that ran out, or one's own) */
-    uint32_t retry_ms;     /* LEASE not granted: what is left of the other's lease, milliseconds */
-    uint32_t forgotten;    /* FIND, LEASE: how many times one was forgotten; part of the next idempotency key */
-    uint64_t checked_ago;  /* FIND, LEASE: seconds since KEEP; 0 where none is known */
+    bool leased;          /* LEASE: granted (also over a lease that ran out, or one's own) */
+    uint32_t retry_ms;    /* LEASE not granted: what is left of the other's lease, milliseconds */
+    uint32_t forgotten;   /* FIND, LEASE: how many times one was forgotten; part of the next idempotency key */
+    uint64_t checked_ago; /* FIND, LEASE: seconds since KEEP; 0 where none is known */
 };
 
 void configuration_row_clear(struct configuration_row *row);
@@ -181,12 +181,12 @@ void configuration_row_clear(struct configuration_row *row);
 /* A run of send times leased for one endpoint, or, for SLOW_DOWN, a wait imposed on all. */
 struct token_run {
     const char *endpoint;
-    uint32_t wanted;       /* TOKENS: how many */
-    uint64_t interval_us;  /* TOKENS: apart, before any slow-down */
-    uint64_t wait_us;      /* SLOW_DOWN: nobody sends before that, and for `slow_us` intervals are doubled */
+    uint32_t wanted;      /* TOKENS: how many */
+    uint64_t interval_us; /* TOKENS: apart, before any slow-down */
+    uint64_t wait_us;     /* SLOW_DOWN: nobody sends before that, and for `slow_us` intervals are doubled */
     uint64_t slow_us;
-    uint64_t first_us;     /* out: microseconds from now until the first may be used */
-    uint64_t spacing_us;   /* out: apart */
+    uint64_t first_us;   /* out: microseconds from now until the first may be used */
+    uint64_t spacing_us; /* out: apart */
 };
 
 struct suspect {
@@ -194,9 +194,9 @@ struct suspect {
     const char *body;
     size_t body_length;
     const char *worker;
-    int64_t id;         /* out of ADD, in for REMOVE: this try */
-    uint32_t tries;     /* out of ADD: tries of this message on record, this one included */
-    bool all;           /* REMOVE: every try of this message */
+    int64_t id;     /* out of ADD, in for REMOVE: this try */
+    uint32_t tries; /* out of ADD: tries of this message on record, this one included */
+    bool all;       /* REMOVE: every try of this message */
 };
 
 struct heartbeat {
@@ -242,19 +242,19 @@ enum { STRIPE_ANSWER_MAX = 2 * 1024 * 1024 }; /* bytes of one answer's body */
 /* One HTTP exchange; embedded in its owner, who keeps it in place until `done` or stripe->cancel(). */
 struct stripe_exchange {
     bool post;
-    const char *path; /* from "/v1/" on, query included; borrowed until start() returns, as the next two */
-    const char *form; /* application/x-www-form-urlencoded body of a POST */
+    const char *path;            /* from "/v1/" on, query included; borrowed until start() returns, as the next two */
+    const char *form;            /* application/x-www-form-urlencoded body of a POST */
     const char *idempotency_key; /* of a POST */
 
-    int error;          /* 0, or a negative errno: no usable answer (-ETIMEDOUT, -ECONNREFUSED, -EMSGSIZE, …) */
+    int error;             /* 0, or a negative errno: no usable answer (-ETIMEDOUT, -ECONNREFUSED, -EMSGSIZE, …) */
     char explanation[256]; /* of `error`, for a person */
-    int status;         /* HTTP status; 0 with an error */
-    char *body;         /* the link's, valid inside `done`; NUL-terminated */
+    int status;            /* HTTP status; 0 with an error */
+    char *body;            /* the link's, valid inside `done`; NUL-terminated */
     size_t body_length;
-    char request_id[128];    /* Request-Id, "" if none */
-    bool replayed;           /* Idempotent-Replayed: true */
-    int should_retry;        /* Stripe-Should-Retry: 1, 0, or -1 if not said */
-    int64_t retry_after_ms;  /* Retry-After (RFC 9110 §10.2.3: seconds or a date), -1 if none; at most an hour */
+    char request_id[128];   /* Request-Id, "" if none */
+    bool replayed;          /* Idempotent-Replayed: true */
+    int should_retry;       /* Stripe-Should-Retry: 1, 0, or -1 if not said */
+    int64_t retry_after_ms; /* Retry-After (RFC 9110 §10.2.3: seconds or a date), -1 if none; at most an hour */
     void (*done)(struct stripe_exchange *exchange);
     void *link; /* the link's own mark while it is under way */
 };
@@ -269,16 +269,17 @@ struct stripe_link {
     void (*cancel)(void *self, struct stripe_exchange *exchange);
 };
 
-/* ---- host: time, chance, and someone to tell ---------------------------------------------------------------------- */
+/* ---- host: time, chance, and someone to tell ----------------------------------------------------------------------
+ */
 
 struct event;
 
 struct host {
     void *self;
-    uint64_t (*now)(void *self);                      /* microseconds, monotonic */
-    uint64_t (*wall)(void *self);                     /* microseconds since 1970, this machine's idea */
-    uint64_t (*random)(void *self);                   /* 64 random bits; for jitter, not for secrets */
-    void (*wake_at)(void *self, uint64_t monotonic);  /* call portal_wake() then; UINT64_MAX: never; replaces the last */
-    void (*soon)(void *self);                         /* call portal_wake() once more in this turn of the loop */
+    uint64_t (*now)(void *self);                     /* microseconds, monotonic */
+    uint64_t (*wall)(void *self);                    /* microseconds since 1970, this machine's idea */
+    uint64_t (*random)(void *self);                  /* 64 random bits; for jitter, not for secrets */
+    void (*wake_at)(void *self, uint64_t monotonic); /* call portal_wake() then; UINT64_MAX: never; replaces the last */
+    void (*soon)(void *self);                        /* call portal_wake() once more in this turn of the loop */
     void (*event)(void *self, const struct event *event); /* something worth telling: log, metrics, status */
 };

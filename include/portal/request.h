@@ -34,10 +34,10 @@ struct request {
 
 /* What the rules of a request depend on beside the message. */
 struct request_rules {
-    char *const *reply_queues;   /* patterns (fnmatch(3)), NULL at the end */
-    char *const *team_senders;   /* AMQP user-ids that may leave out user_id; NULL: all may */
-    const char *base_url;        /* to know how long a return_url would get */
-    uint32_t deadline_seconds;   /* the default; 0: never */
+    char *const *reply_queues; /* patterns (fnmatch(3)), NULL at the end */
+    char *const *team_senders; /* AMQP user-ids that may leave out user_id; NULL: all may */
+    const char *base_url;      /* to know how long a return_url would get */
+    uint32_t deadline_seconds; /* the default; 0: never */
 };
 
 /* Why a message is no request we serve. */
@@ -48,7 +48,8 @@ struct request_problem {
 
 /*
  * Reads a delivery. `now`: microseconds since 1970. Result: 0; -EINVAL, with the first problem in the order that the
- * contract sets (`request->request_id` is there if it could be told); -ENOMEM. The request is to be cleared in any case.
+ * contract sets (`request->request_id` is there if it could be told); -ENOMEM. The request is to be cleared in any
+ * case.
  */
 int request_read(const struct delivery *delivery, const struct request_rules *rules, uint64_t now,
                  struct request *request, struct request_problem *problem);

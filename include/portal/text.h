@@ -22,5 +22,7 @@ char *text_take(struct text *text);
 void text_clear(struct text *text);
 
 /* free() of what the pointer named by a cleanup attribute points to. */
-static inline void free_pointer(void *pointer) { free(*(void **)pointer); }
+static inline void free_pointer(void *pointer) {
+    free(*(void **)pointer);
+}
 #define AUTOFREE __attribute__((cleanup(free_pointer)))

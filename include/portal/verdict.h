@@ -1,4 +1,5 @@
-/* verdict.h — what an exchange with Stripe means: Stripe's guides on errors, retries and idempotency as one decision. */
+/* verdict.h — what an exchange with Stripe means: Stripe's guides on errors, retries and idempotency as one decision.
+ */
 #pragma once
 
 #include <jansson.h>
@@ -9,12 +10,12 @@
 #include "portal/links.h"
 
 enum verdict {
-    VERDICT_DONE,     /* 2xx and JSON */
-    VERDICT_RETRY,    /* no answer, 409, 5xx, or not what Stripe's API promises: the same key again, later */
-    VERDICT_SLOW,     /* 429: the same key again, and everybody slower */
-    VERDICT_USED_UP,  /* the key yields only a saved failure, or was used with other parameters: the next key */
-    VERDICT_DENIED,   /* 401, 403: the worker's key, not the request */
-    VERDICT_REFUSED,  /* refused for good */
+    VERDICT_DONE,    /* 2xx and JSON */
+    VERDICT_RETRY,   /* no answer, 409, 5xx, or not what Stripe's API promises: the same key again, later */
+    VERDICT_SLOW,    /* 429: the same key again, and everybody slower */
+    VERDICT_USED_UP, /* the key yields only a saved failure, or was used with other parameters: the next key */
+    VERDICT_DENIED,  /* 401, 403: the worker's key, not the request */
+    VERDICT_REFUSED, /* refused for good */
 };
 
 /* Stripe's error object (docs.stripe.com/api/errors), cut to what is told on; "" where it said nothing. */
@@ -38,7 +39,8 @@ void refusal_text(const struct refusal *refusal, char *text, size_t size);
 int verdict_session(const json_t *answer, const char *customer, bool https, struct session *session,
                     struct refusal *refusal);
 
-/* The list in a list answer (borrowed) and whether more follows: 0 or -EBADMSG. Every element is an object with an id. */
+/* The list in a list answer (borrowed) and whether more follows: 0 or -EBADMSG. Every element is an object with an id.
+ */
 int verdict_list(const json_t *answer, const json_t **data, bool *has_more, struct refusal *refusal);
 
 /* Notes that an answer is not what Stripe promises. Result: -EBADMSG. */

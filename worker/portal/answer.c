@@ -9,10 +9,10 @@
 
 static const struct code_entry {
     const char *name;
-    int status;           /* what an HTTP route would answer */
-    const char *path;     /* of a redirect */
-    const char *message;  /* of a failure; the reference's own words where it has any */
-    bool retryable;       /* the same request may succeed later, by itself or replayed */
+    int status;          /* what an HTTP route would answer */
+    const char *path;    /* of a redirect */
+    const char *message; /* of a failure; the reference's own words where it has any */
+    bool retryable;      /* the same request may succeed later, by itself or replayed */
     bool dead_lettered;
     bool stored;
     uint32_t stands_seconds;
@@ -28,8 +28,8 @@ static const struct code_entry {
     [CODE_REQUEST_CONFLICT] = {"request_conflict", 409, NULL,
                                "This request_id was used before with another ask; choose a new one", false, false,
                                false, 0},
-    [CODE_DEADLINE_EXCEEDED] = {"deadline_exceeded", 504, NULL,
-                                "The deadline passed before a session could be made", true, false, true, 0},
+    [CODE_DEADLINE_EXCEEDED] = {"deadline_exceeded", 504, NULL, "The deadline passed before a session could be made",
+                                true, false, true, 0},
     [CODE_TEAM_NOT_FOUND] = {"team_not_found", 404, NULL, "Team not found", false, false, true, ANSWER_STANDS_SECONDS},
     [CODE_SUBSCRIPTION_NOT_FOUND] = {"subscription_not_found", 404, NULL,
                                      "flow.subscription is not the subscription of this team", false, false, true,
@@ -112,10 +112,10 @@ static int make(struct answer *answer, enum outcome outcome, enum code code, jso
 
 int answer_session(struct answer *answer, enum outcome outcome, const struct session *session,
                    uint32_t session_seconds) {
-    json_t *json = json_pack("{s:s s:n s:s s:s s:s s:I s:I}", "id", session->id, "url", "customer", session->customer,
-                             "return_url", session->return_url, "configuration", session->configuration, "created",
-                             (json_int_t)session->created, "expires_at",
-                             (json_int_t)(session->created + session_seconds));
+    json_t *json =
+        json_pack("{s:s s:n s:s s:s s:s s:I s:I}", "id", session->id, "url", "customer", session->customer,
+                  "return_url", session->return_url, "configuration", session->configuration, "created",
+                  (json_int_t)session->created, "expires_at", (json_int_t)(session->created + session_seconds));
     if (!json) {
         *answer = (struct answer){0};
         return -ENOMEM;
@@ -139,9 +139,9 @@ int answer_redirect(struct answer *answer, enum code code, const char *base_url)
 int answer_failed(struct answer *answer, enum code code, const char *message, const char *stripe_request_id) {
     if (stripe_request_id && *stripe_request_id == '\0')
         stripe_request_id = NULL;
-    json_t *error = json_pack("{s:s s:s s:b s:s?}", "code", codes[code].name, "message",
-                              message ? message : codes[code].message, "retryable", codes[code].retryable,
-                              "stripe_request_id", stripe_request_id);
+    json_t *error =
+        json_pack("{s:s s:s s:b s:s?}", "code", codes[code].name, "message", message ? message : codes[code].message,
+                  "retryable", codes[code].retryable, "stripe_request_id", stripe_request_id);
     *answer = (struct answer){0};
     return error ? make(answer, OUTCOME_FAILED, code, NULL, NULL, error) : -ENOMEM;
 }
@@ -205,9 +205,9 @@ int answer_get_session(const struct answer *answer, struct session *session) {
     const json_t *json = json_object_get(answer->json, "session");
     const char *id, *customer, *return_url, *configuration;
     json_int_t created;
-    if (!answer->url || json_unpack((json_t *)json, "{s:s s:s s:s s:s s:I}", "id", &id, "customer", &customer,
-                                    "return_url", &return_url, "configuration", &configuration, "created",
-                                    &created) < 0)
+    if (!answer->url ||
+        json_unpack((json_t *)json, "{s:s s:s s:s s:s s:I}", "id", &id, "customer", &customer, "return_url",
+                    &return_url, "configuration", &configuration, "created", &created) < 0)
         return -ENOENT;
     struct session borrowed = {.id = (char *)id,
                                .url = answer->url,

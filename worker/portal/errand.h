@@ -1,4 +1,5 @@
-/* errand.h — one call to Stripe, seen through: send times within the fleet's limit, slots, retries, the link's health. */
+/* errand.h — one call to Stripe, seen through: send times within the fleet's limit, slots, retries, the link's health.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -33,10 +34,10 @@ struct errand {
     TAILQ_ENTRY(errand) entry; /* in the list of its state, but for idle */
     struct timer timer;        /* of ERRAND_WAITING: the end of its backoff */
     struct stripe_exchange exchange;
-    uint64_t started_at;       /* of the exchange, microseconds, monotonic */
-    uint64_t served_before;    /* how many calls Stripe had served when the exchange began */
-    unsigned attempts;         /* exchanges begun */
-    unsigned counted;          /* failures while Stripe served others */
+    uint64_t started_at;    /* of the exchange, microseconds, monotonic */
+    uint64_t served_before; /* how many calls Stripe had served when the exchange began */
+    unsigned attempts;      /* exchanges begun */
+    unsigned counted;       /* failures while Stripe served others */
 };
 
 TAILQ_HEAD(errands, errand);
@@ -62,7 +63,7 @@ struct bucket {
     struct store_task lease;
     struct store_task slow_down;
     bool leasing, slowing;
-    uint64_t next_at;    /* of the first one left; microseconds, monotonic */
+    uint64_t next_at; /* of the first one left; microseconds, monotonic */
     uint64_t spacing;
     unsigned left;
     uint64_t not_before; /* a 429 said so */
@@ -75,13 +76,15 @@ struct calls {
     struct timer due; /* the next send time */
 
     /* the link's health */
-    uint64_t served;          /* exchanges that showed Stripe at work */
-    uint64_t served_at;       /* when the last of them ended */
-    unsigned failures;        /* in a row */
-    bool trial;               /* one call at a time until one is served */
-    bool probe_with_errand;   /* whose turn it is: a waiting request or a cheap read */
+    uint64_t served;        /* exchanges that showed Stripe at work */
+    uint64_t served_at;     /* when the last of them ended */
+    unsigned failures;      /* in a row */
+    bool trial;             /* one call at a time until one is served */
+    struct errand *trying;  /* that one */
+    bool probe_with_errand; /* whose turn it is: a waiting request or a cheap read */
     bool probe_underway;
     struct stripe_exchange probe;
+    uint64_t probed_at;
     struct timer probe_timer;
     struct timer stall_timer;
 };
@@ -94,10 +97,24 @@ void calls_pump(struct portal *portal);
 
 const char *endpoint_name(enum endpoint endpoint);
 
+/* ---- health.c: whether Stripe serves ---- */
+
+void health_init(struct portal *portal);
+void health_served(struct portal *portal);
+/* No answer, or one that says Stripe is unwell; `refused`: the worker's key is. */
+void health_failed(struct portal *portal, const struct refusal *refusal, bool denied);
+/* Stripe answered, if only to say "later". */
+void health_alive(struct portal *portal);
+/* A call began: should it hang, somebody has to notice. */
+void health_watch(struct portal *portal);
+
+/* Starts one that is ready, now. */
+void errand_start(struct errand *errand);
+
 /* ---- limits.c: send times ---- */
 
-/* Whether a call to the endpoint may be sent now; uses the send time up. Else asks for more, and sets calls.due where it
- * is only a matter of time. `waiting`: how many calls want one. */
+/* Whether a call to the endpoint may be sent now; uses the send time up. Else asks for more, and sets calls.due where
+ * it is only a matter of time. `waiting`: how many calls want one. */
 bool limits_take(struct portal *portal, enum endpoint endpoint, unsigned waiting);
 
 /* Stripe answered 429: nobody in the fleet calls for `wait_us`, and all call at half the rate for a while. */

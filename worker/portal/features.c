@@ -211,8 +211,7 @@ int features_new(const json_t *file, const char *name, struct features **ret, FI
     if (!features)
         return -ENOMEM;
     features->parameters = reference();
-    if (!features->parameters ||
-        (file && json_object_update_recursive(features->parameters, (json_t *)file) < 0)) {
+    if (!features->parameters || (file && json_object_update_recursive(features->parameters, (json_t *)file) < 0)) {
         features_free(features);
         return -ENOMEM;
     }

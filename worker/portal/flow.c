@@ -52,7 +52,8 @@ static const json_t *only_element(const json_t *flow, const char *name, struct r
         return NULL;
     }
     if (!json_is_array(list) || json_array_size(list) != 1 || !json_is_object(json_array_get(list, 0))) {
-        (void)request_refuse(problem, "flow.%s has to be a list of exactly one object, which is what Stripe takes", name);
+        (void)request_refuse(problem, "flow.%s has to be a list of exactly one object, which is what Stripe takes",
+                             name);
         return NULL;
     }
     return json_array_get(list, 0);
@@ -137,7 +138,8 @@ static int read_custom_message(const json_t *from, const char *type, json_t *to,
     if (!value)
         return 0;
     if (strcmp(type, "hosted_confirmation") != 0)
-        return request_refuse(problem, "flow.after_completion.custom_message goes with type \"hosted_confirmation\" only");
+        return request_refuse(problem,
+                              "flow.after_completion.custom_message goes with type \"hosted_confirmation\" only");
     if (!json_is_string(value) || json_string_length(value) == 0 ||
         characters(json_string_value(value)) > CUSTOM_MESSAGE_MAX)
         return request_refuse(problem, "flow.after_completion.custom_message has to be a string of 1 to %d characters",

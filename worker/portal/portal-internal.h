@@ -26,11 +26,11 @@
 #include "timers.h"
 
 enum {
-    BATCH_MAX = 512,              /* rows of one load or save */
-    SUSPECT_DELIVERIES = 5,       /* x-delivery-count from which a request is worked alone */
-    POISONOUS_TRIES = 3,          /* tries left behind by crashes */
-    KEY_NUMBERS_MAX = 50,         /* idempotency keys walked for one request and generation */
-    IDEMPOTENCY_KEY_MAX = 255     /* bytes, as Stripe takes */
+    BATCH_MAX = 512,          /* rows of one load or save */
+    SUSPECT_DELIVERIES = 5,   /* x-delivery-count from which a request is worked alone */
+    POISONOUS_TRIES = 3,      /* tries left behind by crashes */
+    KEY_NUMBERS_MAX = 50,     /* idempotency keys walked for one request and generation */
+    IDEMPOTENCY_KEY_MAX = 255 /* bytes, as Stripe takes */
 };
 
 #define SECOND UINT64_C(1000000)
@@ -53,13 +53,19 @@ enum job_state {
     JOB_STATES,
 };
 
+enum { SAVE_ANSWER, SAVE_BODY, SAVE_PROPERTIES, SAVE_TEXTS };
+
 struct configuration;
+struct job;
+TAILQ_HEAD(jobs, job);
 
 /* The requests of one shape that share a call; the first leads, the rest follow. Open until the leader's commit. */
 struct group {
     char *shape;
     struct job *leader;
-    TAILQ_HEAD(, job) followers;
+    struct jobs followers;
+    bool orphaned; /* in portal->orphans: it needs another leader */
+    TAILQ_ENTRY(group) orphan;
     struct session session; /* id NULL: not made yet */
 };
 
@@ -75,12 +81,13 @@ struct job {
     bool rejecting;         /* the broker dead-letters it, for it has the body */
 
     struct request request;
-    bool holds_id;          /* is the one of its request id that is being worked */
+    bool holds_id; /* is the one of its request id that is being worked */
     struct load_row load;
     uint64_t closings_seen; /* portal->closings when it was loaded */
     uint32_t generation;    /* that its answer has; 0: an answer that is not stored */
 
     struct configuration *wanted; /* of CONFIGURING */
+    bool waited;                  /* for a configuration, so that what was loaded is old */
     char *configuration;          /* resolved */
     bool configured_again;        /* the one fresh look-up has been had */
 
@@ -91,21 +98,20 @@ struct job {
 
     struct answer answer;
     struct save_row save;
-    char *save_texts[3]; /* answer, body, properties */
+    char *save_texts[SAVE_TEXTS];
 
     struct publication publication;
     struct dead_letter letter;
     char *letter_error;
-    bool replied;         /* the reply is done with: confirmed or returned; or none is owed */
-    unsigned refusals;    /* of the reply, in a row */
-    struct timer retry;   /* of REFUSED */
+    bool replied;       /* the reply is done with: confirmed or returned; or none is owed */
+    unsigned refusals;  /* of the reply, in a row */
+    struct timer retry; /* of REFUSED */
     struct timer deadline;
 
     int64_t try_id; /* in portal.suspects; 0: none */
     struct store_task suspect_task;
+    enum settlement ending; /* of LEAVING: what follows */
 };
-
-TAILQ_HEAD(jobs, job);
 
 enum link_id { LINK_BROKER, LINK_STORE, LINK_STRIPE, LINKS };
 
@@ -148,8 +154,9 @@ struct portal {
     struct jobs queues[JOB_STATES];
     unsigned counts[JOB_STATES];
     unsigned in_hand;
-    void *ids;         /* tsearch(3): jobs that hold their request id, by it */
-    void *groups;      /* tsearch(3): open groups, by shape */
+    void *ids;    /* tsearch(3): jobs that hold their request id, by it */
+    void *groups; /* tsearch(3): open groups, by shape */
+    TAILQ_HEAD(, group) orphans;
     uint64_t closings; /* groups closed */
     struct job *alone; /* the suspect being worked */
 
@@ -161,7 +168,7 @@ struct portal {
     uint64_t database_at, database_seen_at; /* the database's clock, and when that was, monotonic; 0: not known */
 
     struct calls calls;
-    void *configurations; /* tsearch(3), by key */
+    TAILQ_HEAD(, configuration) configurations;
     uint64_t features_fingerprint;
 
     struct link_state links[LINKS];
@@ -179,7 +186,7 @@ void portal_turn_soon(struct portal *portal);
 void portal_tell(struct portal *portal, const struct event *event);
 void portal_note_database_time(struct portal *portal, uint64_t database_now);
 
-/* ---- job.c ---- */
+/* ---- job.c ---- Each may end its own job, never another: whoever walks over many needs to know no more. */
 
 struct job *job_new(struct portal *portal, struct delivery *delivery);
 void job_enter(struct job *job, enum job_state state);
@@ -189,10 +196,10 @@ void job_configured(struct job *job);
 /* Each ends in a save or a reply. `message` and `stripe_request_id` may be NULL. */
 void job_fail(struct job *job, enum code code, const char *message, const char *stripe_request_id);
 void job_give_session(struct job *job, enum outcome outcome, const struct session *session);
-void job_restart(struct job *job);   /* loads it again */
-void job_give_back(struct job *job); /* to the queue; where that is too late, drops it */
+void job_restart(struct job *job);                            /* loads it again */
+void job_give_back(struct job *job);                          /* to the queue; where that is too late, drops it */
 void job_settle(struct job *job, enum settlement settlement); /* frees it */
-void job_destroy(struct job *job);   /* frees it without a word to the broker */
+void job_destroy(struct job *job);                            /* frees it without a word to the broker */
 void job_release_id(struct job *job);
 bool job_past_deadline(const struct job *job);
 /* Leaves whatever it waits for, so that it can enter another state. */
@@ -210,6 +217,8 @@ void batch_flush(struct portal *portal);
 
 /* ---- sharing.c ---- */
 
+/* Lets the next one lead where a leader is gone. */
+void sharing_turn(struct portal *portal);
 void sharing_join(struct job *job);  /* leads, follows, or gets the session that is there */
 void sharing_leave(struct job *job); /* the deadline passed, or it is given back: the next one leads */
 void sharing_close(struct job *job); /* its commit returned */
@@ -222,8 +231,9 @@ void configuration_resolve(struct job *job);
 void configuration_leave(struct job *job);
 /* Stripe no longer knows it, or it is not active: the job resolves anew. */
 void configuration_forget(struct job *job);
+/* Goes on with those that somebody waits for and nobody works on. */
+void configurations_turn(struct portal *portal);
 void configurations_free(struct portal *portal);
-void configurations_reconfigure(struct portal *portal);
 
 /* ---- publish.c ---- */
 

@@ -1,4 +1,5 @@
-/* request.c — a message read as a request: reply address, body, ids, deadline, generation. flow.c reads the deep link. */
+/* request.c — a message read as a request: reply address, body, ids, deadline, generation. flow.c reads the deep link.
+ */
 #include "portal/request.h"
 
 #include <errno.h>
@@ -9,15 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "request-internal.h"
 #include "portal/timestamp.h"
+#include "request-internal.h"
 
 /* Stripe's BillingPortal.Session.Locale, "auto" included. */
 static const char *const locales[] = {
-    "auto",  "bg", "cs", "da", "de", "el",     "en", "en-AU", "en-CA", "en-GB", "en-IE", "en-IN",
+    "auto",  "bg",    "cs", "da",     "de", "el", "en",  "en-AU", "en-CA", "en-GB", "en-IE", "en-IN",
     "en-NZ", "en-SG", "es", "es-419", "et", "fi", "fil", "fr",    "fr-CA", "hr",    "hu",    "id",
-    "it",    "ja", "ko", "lt", "lv", "ms",     "mt", "nb",    "nl",    "pl",    "pt",    "pt-BR",
-    "ro",    "ru", "sk", "sl", "sv", "th",     "tr", "vi",    "zh",    "zh-HK", "zh-TW", NULL,
+    "it",    "ja",    "ko", "lt",     "lv", "ms", "mt",  "nb",    "nl",    "pl",    "pt",    "pt-BR",
+    "ro",    "ru",    "sk", "sl",     "sv", "th", "tr",  "vi",    "zh",    "zh-HK", "zh-TW", NULL,
 };
 
 int request_refuse(struct request_problem *problem, const char *format, ...) {
@@ -87,8 +88,10 @@ static int read_request_id(const json_t *body, const struct delivery *delivery, 
         return request_refuse(problem, "request_id is missing, and so is the AMQP message_id that could serve instead");
     request_id_from_message(request, delivery);
     if (request->request_id[0] == '\0')
-        return request_refuse(problem, "message_id, which serves as request_id, has to be 1 to %d characters of "
-                                       "A-Za-z0-9._:-", REQUEST_ID_MAX);
+        return request_refuse(problem,
+                              "message_id, which serves as request_id, has to be 1 to %d characters of "
+                              "A-Za-z0-9._:-",
+                              REQUEST_ID_MAX);
     return 0;
 }
 
@@ -147,8 +150,10 @@ static int read_locale(const json_t *body, struct request *request, struct reque
             request->locale = strdup(*locale);
             return request->locale ? 0 : -ENOMEM;
         }
-    return request_refuse(problem, "locale \"%.40s\" is none that Stripe's portal speaks, such as \"auto\", \"en\", "
-                                   "\"de\" or \"pt-BR\"", json_string_value(value));
+    return request_refuse(problem,
+                          "locale \"%.40s\" is none that Stripe's portal speaks, such as \"auto\", \"en\", "
+                          "\"de\" or \"pt-BR\"",
+                          json_string_value(value));
 }
 
 bool request_is_stripe_id(const char *id, const char *prefix) {
@@ -281,9 +286,10 @@ static int check_sender(const struct request *request, const struct delivery *de
         if (delivery->user_id && strcmp(*sender, delivery->user_id) == 0)
             return 0;
     problem->code = "forbidden_sender";
-    (void)snprintf(problem->message, sizeof problem->message,
-                   "a request without user_id needs an AMQP user_id that PORTAL_TEAM_SENDERS lists; this one has %s%.64s",
-                   delivery->user_id ? "" : "none", delivery->user_id ? delivery->user_id : "");
+    (void)snprintf(
+        problem->message, sizeof problem->message,
+        "a request without user_id needs an AMQP user_id that PORTAL_TEAM_SENDERS lists; this one has %s%.64s",
+        delivery->user_id ? "" : "none", delivery->user_id ? delivery->user_id : "");
     return -EINVAL;
 }
 
@@ -297,8 +303,10 @@ int request_read(const struct delivery *delivery, const struct request_rules *ru
         return r;
     if (delivery->oversized) {
         request_id_from_message(request, delivery);
-        return request_refuse(problem, "the message is too large: the body (here %" PRIu64 " bytes) and its properties "
-                                       "may have %d bytes each", delivery->body_size, DELIVERY_BODY_MAX);
+        return request_refuse(problem,
+                              "the message is too large: the body (here %" PRIu64 " bytes) and its properties "
+                              "may have %d bytes each",
+                              delivery->body_size, DELIVERY_BODY_MAX);
     }
     json_error_t error;
     json_t *body = parse_body(delivery, &error);
@@ -324,10 +332,10 @@ void request_clear(struct request *request) {
 }
 
 char *request_properties(const struct delivery *delivery) {
-    json_t *properties = json_pack("{s:s* s:s* s:s* s:s* s:s* s:s*}", "message_id", delivery->message_id,
-                                   "correlation_id", delivery->correlation_id, "reply_to", delivery->reply_to,
-                                   "user_id", delivery->user_id, "traceparent", delivery->traceparent, "tracestate",
-                                   delivery->tracestate);
+    json_t *properties =
+        json_pack("{s:s* s:s* s:s* s:s* s:s* s:s*}", "message_id", delivery->message_id, "correlation_id",
+                  delivery->correlation_id, "reply_to", delivery->reply_to, "user_id", delivery->user_id, "traceparent",
+                  delivery->traceparent, "tracestate", delivery->tracestate);
     if (properties && delivery->timestamp > 0 && delivery->timestamp <= TIMESTAMP_MAX_SECONDS &&
         json_object_set_new(properties, "timestamp", json_integer((json_int_t)delivery->timestamp)) < 0) {
         json_decref(properties);

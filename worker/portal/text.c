@@ -32,7 +32,9 @@ void text_append_bytes(struct text *text, const char *bytes, size_t length) {
     text->data[text->length] = '\0';
 }
 
-void text_append(struct text *text, const char *string) { text_append_bytes(text, string, strlen(string)); }
+void text_append(struct text *text, const char *string) {
+    text_append_bytes(text, string, strlen(string));
+}
 
 void text_appendf(struct text *text, const char *format, ...) {
     va_list arguments;

@@ -1,4 +1,5 @@
-/* timers.h — what is due when: a pairing heap of timers that live inside their owners, so that setting one never fails. */
+/* timers.h — what is due when: a pairing heap of timers that live inside their owners, so that setting one never fails.
+ */
 #pragma once
 
 #include <stdbool.h>

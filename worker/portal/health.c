@@ -1,0 +1,149 @@
+/* health.c — whether Stripe serves. Failures in a row without a success pause the intake; then somebody asks once a
+ * second, by turns a waiting request and a cheap read, so that one request which always fails can't keep it paused. */
+#include <stdio.h>
+#include <string.h>
+
+#include "portal-internal.h"
+
+enum {
+    FAILURES_MIN = 5,           /* in a row, … */
+    QUIET_US = 1000 * 1000,     /* … and nothing served for that long: it is down */
+    PROBE_US = 900 * 1000,      /* between probes: at most 1 s apart */
+    STALL_US = 5 * 1000 * 1000, /* nothing came back for that long: a cheap read tells */
+    HUNG_US = 2 * 1000 * 1000,  /* while it is down, a probe older than that gives way to a new one */
+};
+
+static void go_down(struct portal *portal, const char *cause) {
+    struct calls *calls = &portal->calls;
+    struct errand *errand;
+    link_down(portal, LINK_STRIPE, cause);
+    calls->trial = true;
+    /* whoever backs off waits for the link instead */
+    while ((errand = TAILQ_FIRST(&calls->waiting))) {
+        timers_unset(&portal->timers, &errand->timer);
+        errand->timer.fire(&errand->timer);
+    }
+    if (!calls->probe_timer.set)
+        timers_set(&portal->timers, &calls->probe_timer, portal_now(portal) + PROBE_US);
+}
+
+void health_served(struct portal *portal) {
+    struct calls *calls = &portal->calls;
+    calls->served++;
+    calls->trial = false;
+    health_alive(portal);
+}
+
+void health_alive(struct portal *portal) {
+    struct calls *calls = &portal->calls;
+    calls->served_at = portal_now(portal);
+    calls->failures = 0;
+    timers_unset(&portal->timers, &calls->probe_timer);
+    link_up(portal, LINK_STRIPE);
+}
+
+void health_failed(struct portal *portal, const struct refusal *refusal, bool denied) {
+    struct calls *calls = &portal->calls;
+    char said[600], cause[256];
+    refusal_text(refusal, said, sizeof said);
+    if (denied)
+        (void)snprintf(cause, sizeof cause, "Stripe refuses the key in STRIPE_SECRET_KEY (HTTP %d): %.180s",
+                       refusal->status, said);
+    else
+        (void)snprintf(cause, sizeof cause, "Stripe does not serve: %.200s", said);
+    calls->failures++;
+    bool quiet = portal_now(portal) - calls->served_at >= QUIET_US;
+    if (denied || calls->trial || portal->links[LINK_STRIPE].down || (calls->failures >= FAILURES_MIN && quiet))
+        go_down(portal, cause);
+}
+
+/* ---- probes ---- */
+
+static void probed(struct stripe_exchange *exchange) {
+    struct calls *calls = (struct calls *)((char *)exchange - offsetof(struct calls, probe));
+    struct portal *portal = calls->buckets[0].portal;
+    struct refusal refusal;
+    json_t *answer;
+    calls->probe_underway = false;
+    switch (verdict_of(exchange, &answer, &refusal)) {
+    case VERDICT_DONE:
+    case VERDICT_REFUSED:
+        calls->served++;
+        health_alive(portal);
+        break;
+    case VERDICT_SLOW:
+    case VERDICT_USED_UP:
+        health_alive(portal);
+        break;
+    case VERDICT_DENIED:
+        health_failed(portal, &refusal, true);
+        break;
+    case VERDICT_RETRY:
+        health_failed(portal, &refusal, false);
+        break;
+    }
+    json_decref(answer);
+    portal_turn_soon(portal);
+}
+
+static void read_cheaply(struct portal *portal) {
+    struct calls *calls = &portal->calls;
+    uint64_t now = portal_now(portal);
+    uint64_t patience = portal->links[LINK_STRIPE].down ? HUNG_US : STALL_US;
+    if (calls->probe_underway && now - calls->probed_at < patience)
+        return;
+    if (calls->probe_underway) /* it hangs: ask anew, on another connection */
+        portal->stripe.cancel(portal->stripe.self, &calls->probe);
+    calls->probe_underway = true;
+    calls->probed_at = now;
+    calls->probe = (struct stripe_exchange){
+        .path = "/v1/billing_portal/configurations?limit=1", .should_retry = -1, .retry_after_ms = -1, .done = probed};
+    portal->stripe.start(portal->stripe.self, &calls->probe);
+}
+
+static void probe(struct timer *timer) {
+    struct calls *calls = (struct calls *)((char *)timer - offsetof(struct calls, probe_timer));
+    struct portal *portal = calls->buckets[0].portal;
+    struct errand *errand = TAILQ_FIRST(&calls->ready);
+    timers_set(&portal->timers, timer, portal_now(portal) + PROBE_US);
+    calls->probe_with_errand = !calls->probe_with_errand;
+    if (calls->probe_with_errand && errand && !calls->trying &&
+        calls->underway_count < portal->settings.stripe_concurrency && limits_take(portal, errand->endpoint, 1))
+        errand_start(errand);
+    else
+        read_cheaply(portal);
+}
+
+/* ---- stalls ---- */
+
+void health_watch(struct portal *portal) {
+    struct calls *calls = &portal->calls;
+    if (!calls->stall_timer.set)
+        timers_set(&portal->timers, &calls->stall_timer, portal_now(portal) + STALL_US);
+}
+
+static void look_for_stall(struct timer *timer) {
+    struct calls *calls = (struct calls *)((char *)timer - offsetof(struct calls, stall_timer));
+    struct portal *portal = calls->buckets[0].portal;
+    struct errand *oldest = TAILQ_FIRST(&calls->underway);
+    if (!oldest)
+        return; /* the next call watches anew */
+    uint64_t now = portal_now(portal);
+    uint64_t since = calls->served_at > oldest->started_at ? calls->served_at : oldest->started_at;
+    timers_set(&portal->timers, timer, (now - since < STALL_US ? since : now) + STALL_US);
+    if (now - since < STALL_US || portal->links[LINK_STRIPE].down)
+        return;
+    if (calls->probe_underway && now - calls->probed_at >= STALL_US) {
+        char cause[128];
+        (void)snprintf(cause, sizeof cause, "Stripe does not answer: %u calls wait, the oldest for %.0f s",
+                       calls->underway_count, (double)(now - oldest->started_at) / (double)SECOND);
+        go_down(portal, cause);
+    } else
+        read_cheaply(portal);
+}
+
+void health_init(struct portal *portal) {
+    portal->calls.probe_timer.fire = probe;
+    portal->calls.stall_timer.fire = look_for_stall;
+    portal->calls.served_at = portal_now(portal);
+}

@@ -1,0 +1,166 @@
+/* pause.c — outages: while a link does not serve the intake is closed, what is in hand waits, and after a while is
+ * given back. Each cause is told when it comes, each minute it lasts, and when it is over. */
+#include <stdio.h>
+#include <string.h>
+
+#include "portal-internal.h"
+
+enum { MINUTE_US = 60 * 1000 * 1000, STORE_RETRY_US = 900 * 1000 };
+
+static const char *const link_names[LINKS] = {"broker", "store", "stripe"};
+
+static void tell_pause(const struct link_state *state) {
+    struct portal *portal = state->portal;
+    portal_tell(portal, &(struct event){.kind = EVENT_PAUSED,
+                                        .link = link_names[state - portal->links],
+                                        .text = state->cause,
+                                        .count = portal->in_hand,
+                                        .duration_us = portal_now(portal) - state->since});
+}
+
+static void minute_passed(struct timer *timer) {
+    struct link_state *state = (struct link_state *)((char *)timer - offsetof(struct link_state, minute));
+    timers_set(&state->portal->timers, timer, portal_now(state->portal) + MINUTE_US);
+    tell_pause(state);
+}
+
+void links_set_intake(struct portal *portal) {
+    bool wanted = !portal->draining;
+    for (size_t i = 0; i < LINKS; i++)
+        wanted = wanted && !portal->links[i].down;
+    if (wanted == portal->intake)
+        return;
+    portal->intake = wanted;
+    portal->broker.intake(portal->broker.self, wanted);
+}
+
+static uint64_t hold_until(const struct portal *portal) {
+    uint64_t first = UINT64_MAX;
+    for (size_t i = 0; i < LINKS; i++)
+        if (portal->links[i].down && portal->links[i].since < first)
+            first = portal->links[i].since;
+    return first == UINT64_MAX ? first : first + portal->settings.hold_seconds * SECOND;
+}
+
+bool links_held_too_long(const struct portal *portal) {
+    return portal_now(portal) >= hold_until(portal);
+}
+
+static void set_hold(struct portal *portal) {
+    uint64_t until = hold_until(portal);
+    if (until == UINT64_MAX)
+        timers_unset(&portal->timers, &portal->hold);
+    else if (until > portal_now(portal))
+        timers_set(&portal->timers, &portal->hold, until);
+}
+
+static void held_too_long(struct timer *timer) {
+    struct portal *portal = (struct portal *)((char *)timer - offsetof(struct portal, hold));
+    portal_give_back_all(portal);
+}
+
+void link_down(struct portal *portal, enum link_id link, const char *cause) {
+    struct link_state *state = &portal->links[link];
+    bool told = state->down && strncmp(state->cause, cause, sizeof state->cause - 1) == 0;
+    if (!state->down) {
+        state->down = true;
+        state->since = portal_now(portal);
+        timers_set(&portal->timers, &state->minute, state->since + MINUTE_US);
+    }
+    (void)snprintf(state->cause, sizeof state->cause, "%s", cause);
+    /* A cause that changes with every attempt must not fill the log: the minute tells the latest. */
+    if (!told && portal_now(portal) == state->since)
+        tell_pause(state);
+    set_hold(portal);
+    links_set_intake(portal);
+}
+
+void link_up(struct portal *portal, enum link_id link) {
+    struct link_state *state = &portal->links[link];
+    if (!state->down)
+        return;
+    state->down = false;
+    timers_unset(&portal->timers, &state->minute);
+    portal_tell(portal, &(struct event){.kind = EVENT_RESUMED,
+                                        .link = link_names[link],
+                                        .text = state->cause,
+                                        .duration_us = portal_now(portal) - state->since});
+    state->cause[0] = '\0';
+    set_hold(portal);
+    links_set_intake(portal);
+    portal_turn_soon(portal);
+}
+
+/* ---- the store's errors that are no loss of the connection ---- */
+
+static void store_serves(struct portal *portal) {
+    portal->store_trial = true;
+    link_up(portal, LINK_STORE);
+}
+
+static void store_probed(struct store_task *task, enum store_status status) {
+    struct portal *portal = (struct portal *)((char *)task - offsetof(struct portal, store_probe));
+    portal->store_probe_underway = false;
+    if (status == STORE_DONE)
+        store_serves(portal);
+    else
+        store_failed(portal, task, status);
+}
+
+static void retry_store(struct timer *timer) {
+    struct portal *portal = (struct portal *)((char *)timer - offsetof(struct portal, store_retry));
+    if (portal->store_probe_underway)
+        return;
+    portal->store_probe_underway = true;
+    portal->store_probe = (struct store_task){.kind = STORE_LOAD, .done = store_probed};
+    portal->store.submit(portal->store.self, &portal->store_probe);
+}
+
+void store_failed(struct portal *portal, const struct store_task *task, enum store_status status) {
+    char cause[384];
+    if (status == STORE_LOST)
+        return; /* the link says so itself, and when it is back */
+    if (status == STORE_DENIED)
+        (void)snprintf(cause, sizeof cause,
+                       "PostgreSQL denies what the worker needs (SQLSTATE %s): %.160s; check DATABASE_URL's role and "
+                       "run portalctl migrate",
+                       task->sqlstate, task->error);
+    else
+        (void)snprintf(cause, sizeof cause, "PostgreSQL fails (SQLSTATE %s): %.200s", task->sqlstate, task->error);
+    link_down(portal, LINK_STORE, cause);
+    if (!portal->store_retry.set)
+        timers_set(&portal->timers, &portal->store_retry, portal_now(portal) + STORE_RETRY_US);
+}
+
+/* ---- what the links tell ---- */
+
+void portal_broker_up(struct portal *portal) {
+    link_up(portal, LINK_BROKER);
+    portal_turn_soon(portal);
+}
+
+void portal_broker_down(struct portal *portal, const char *cause) {
+    link_down(portal, LINK_BROKER, cause);
+}
+
+void portal_store_up(struct portal *portal) {
+    timers_unset(&portal->timers, &portal->store_retry);
+    store_serves(portal);
+    suspects_store_up(portal);
+    portal_turn_soon(portal);
+}
+
+void portal_store_down(struct portal *portal, const char *cause) {
+    timers_unset(&portal->timers, &portal->store_retry);
+    link_down(portal, LINK_STORE, cause);
+}
+
+void links_init(struct portal *portal) {
+    for (size_t i = 0; i < LINKS; i++)
+        portal->links[i] = (struct link_state){.portal = portal, .minute.fire = minute_passed};
+    portal->hold.fire = held_too_long;
+    portal->store_retry.fire = retry_store;
+    /* Until they say otherwise, broker and store are not there: nothing is taken in before both are. */
+    portal->links[LINK_BROKER].down = portal->links[LINK_STORE].down = true;
+    portal->links[LINK_BROKER].since = portal->links[LINK_STORE].since = portal_now(portal);
+}

@@ -1,0 +1,126 @@
+/* suspects.c — a request that came back often may be what crashes workers. It is worked alone, after its try is
+ * committed: a try that a crash leaves behind counts, an orderly end removes it. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "portal-internal.h"
+
+static struct job *job_of(struct store_task *task) {
+    return (struct job *)((char *)task - offsetof(struct job, suspect_task));
+}
+
+static void submit(struct job *job, enum store_kind kind, bool all,
+                   void (*done)(struct store_task *, enum store_status)) {
+    job->suspect_task = (struct store_task){.kind = kind, .done = done};
+    job->suspect_task.suspect = (struct suspect){.message_id = job->delivery->message_id,
+                                                 .body = job->delivery->body,
+                                                 .body_length = job->delivery->body_length,
+                                                 .worker = job->portal->settings.worker,
+                                                 .id = job->try_id,
+                                                 .all = all};
+    job->portal->store.submit(job->portal->store.self, &job->suspect_task);
+}
+
+/* Whether everybody in hand waits, so that a crash takes nobody along. */
+static bool nobody_works(const struct portal *portal) {
+    return portal->in_hand == portal->counts[JOB_SUSPECT] + portal->counts[JOB_HELD];
+}
+
+void suspects_admit(struct job *job) {
+    struct portal *portal = job->portal;
+    if (job->delivery->delivery_count >= SUSPECT_DELIVERIES && !job->delivery->oversized)
+        job_enter(job, JOB_SUSPECT);
+    else if (portal->alone || portal->counts[JOB_SUSPECT] > 0)
+        job_enter(job, JOB_HELD);
+    else
+        job_begin(job);
+}
+
+/* Nothing of a poisonous message is read but its properties. */
+static void give_up(struct job *job) {
+    struct request_problem problem;
+    request_id_from_message(&job->request, job->delivery);
+    if (request_check_reply_to(job->delivery->reply_to, job->portal->rules.reply_queues, &problem) < 0) {
+        job->replied = true;
+        publish_letter(job, "poisonous", "This request crashed workers three times");
+    } else
+        job_fail(job, CODE_POISONOUS, NULL, NULL);
+}
+
+static void added(struct store_task *task, enum store_status status) {
+    struct job *job = job_of(task);
+    struct portal *portal = job->portal;
+    task->done = NULL;
+    portal_turn_soon(portal);
+    if (status != STORE_DONE) {
+        portal->alone = NULL; /* its turn comes again */
+        store_failed(portal, task, status);
+        if (job->leaving) {
+            job->leaving = false;
+            job_give_back(job);
+        }
+        return;
+    }
+    job->try_id = task->suspect.id;
+    if (job->leaving) {
+        job->leaving = false;
+        job_give_back(job);
+        return;
+    }
+    char text[96];
+    (void)snprintf(text, sizeof text, "delivered %" PRIu64 " times before, worked alone, try %u of %d",
+                   job->delivery->delivery_count, task->suspect.tries, POISONOUS_TRIES);
+    portal_tell(portal, &(struct event){.kind = EVENT_SUSPECT,
+                                        .request_id = job->delivery->message_id,
+                                        .text = text,
+                                        .count = task->suspect.tries});
+    if (task->suspect.tries > POISONOUS_TRIES)
+        give_up(job);
+    else
+        job_begin(job);
+}
+
+void suspects_turn(struct portal *portal) {
+    struct job *job;
+    if (!portal->alone && portal->counts[JOB_SUSPECT] == 0) {
+        while ((job = TAILQ_FIRST(&portal->queues[JOB_HELD])))
+            job_begin(job);
+        return;
+    }
+    if (portal->alone || portal->links[LINK_STORE].down || !nobody_works(portal))
+        return;
+    job = TAILQ_FIRST(&portal->queues[JOB_SUSPECT]);
+    portal->alone = job;
+    submit(job, STORE_SUSPECT_ADD, false, added);
+}
+
+/* ---- the end ---- */
+
+static void removed(struct store_task *task, enum store_status status) {
+    struct job *job = job_of(task);
+    struct portal *portal = job->portal;
+    task->done = NULL;
+    if (status != STORE_DONE) { /* tried again when the store serves: a try must not be counted for nothing */
+        store_failed(portal, task, status);
+        return;
+    }
+    job->try_id = 0;
+    job_settle(job, job->ending);
+}
+
+bool suspects_end(struct job *job, enum settlement settlement) {
+    if (job->try_id == 0)
+        return false;
+    job->ending = settlement;
+    job_enter(job, JOB_LEAVING);
+    submit(job, STORE_SUSPECT_REMOVE, job->answer.code == CODE_POISONOUS && settlement == SETTLE_ACKNOWLEDGE, removed);
+    return true;
+}
+
+void suspects_store_up(struct portal *portal) {
+    struct job *job;
+    TAILQ_FOREACH(job, &portal->queues[JOB_LEAVING], queue)
+    if (!job->suspect_task.done)
+        submit(job, STORE_SUSPECT_REMOVE, false, removed);
+}
