@@ -184,7 +184,7 @@ $(BUILD)/lint/%.cppcheck: $(BUILD)/obj/%.o | packages
 	@mkdir -p $(@D)
 	@echo "  CHECK $*.c"
 	@cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr --error-exitcode=1 \
-	  --suppress=missingIncludeSystem -D_GNU_SOURCE -D__GNUC__=12 -DPORTAL_VERSION='"$(VERSION)"' -Iinclude $*.c
+	  --suppress=missingIncludeSystem --include=$(wildcard /usr/include/*/sys/queue.h) -D_GNU_SOURCE -D__GNUC__=12 -DPORTAL_VERSION='"$(VERSION)"' -Iinclude $*.c
 	@touch $@
 
 lint-shellcheck: packages
