@@ -222,8 +222,24 @@ static int fault_read_match(const json_t *match, char **error) {
     return 0;
 }
 
-static int64_t fault_read_number(const json_t *value, int64_t otherwise) {
-    return json_is_integer(value) && json_integer_value(value) >= 0 ? json_integer_value(value) : otherwise;
+/* count, skip and probability, each of which may be left out or null. */
+static int fault_read_numbers(struct fault_rule *rule, const json_t *given, char **error) {
+    const json_t *count = json_object_get(given, "count");
+    const json_t *skip = json_object_get(given, "skip");
+    const json_t *probability = json_object_get(given, "probability");
+
+    rule->left = json_is_integer(count) ? json_integer_value(count) : -1;
+    rule->skip = json_integer_value(skip);
+    rule->probability = json_is_number(probability) ? json_number_value(probability) : 1;
+    if ((count && !json_is_null(count) && (!json_is_integer(count) || rule->left < 0)) ||
+        (skip && !json_is_null(skip) && (!json_is_integer(skip) || rule->skip < 0))) {
+        return fault_wrong(error, "fault: count, skip: numbers from 0");
+    }
+    if ((probability && !json_is_null(probability) && !json_is_number(probability)) || rule->probability < 0 ||
+        rule->probability > 1) {
+        return fault_wrong(error, "fault: probability: from 0 to 1");
+    }
+    return 0;
 }
 
 static void fault_rule_free(struct fault_rule *rule) {
@@ -241,15 +257,14 @@ static int fault_read_rule(const json_t *given, struct fault_rule **out, char **
     if (r < 0) {
         return r;
     }
-    const json_t *probability = json_object_get(given, "probability");
     struct fault_rule *rule = memory_get(sizeof *rule);
 
     rule->text = json_deep_copy(given);
     rule->match = json_object_get(rule->text, "match");
-    rule->left = fault_read_number(json_object_get(given, "count"), -1);
-    rule->skip = fault_read_number(json_object_get(given, "skip"), 0);
-    rule->probability = json_is_number(probability) ? json_number_value(probability) : 1;
-    r = fault_read_match(rule->match, error);
+    r = fault_read_numbers(rule, given, error);
+    if (r == 0) {
+        r = fault_read_match(rule->match, error);
+    }
     if (r == 0) {
         r = fault_read_do(rule, json_object_get(given, "do"), error);
     }

@@ -219,8 +219,14 @@ static int objects_merge_price(struct objects *objects, const json_t *given, cha
     const char *id = json_string_value(json_object_get(given, "id"));
     json_t *price = id ? objects_price(objects, id) : NULL;
 
-    if (!id || (!price && !json_is_string(json_object_get(given, "product")))) {
+    const json_t *product = json_object_get(given, "product");
+    const json_t *currency = json_object_get(given, "currency");
+
+    if (!id || (product ? !json_is_string(product) : !price)) {
         return objects_wrong(error, "prices: each needs an id and a product");
+    }
+    if (currency && !json_is_string(currency)) {
+        return objects_wrong(error, "prices: %s: currency: not a string", id);
     }
     if (!price) {
         price = objects_new_price(id);
@@ -246,8 +252,8 @@ static int objects_merge_configuration(struct objects *objects, const json_t *gi
     const char *id = json_string_value(json_object_get(given, "id"));
     json_t *configuration = id ? json_object_get(objects->configuration_index, id) : NULL;
 
-    if (!json_is_object(given)) {
-        return objects_wrong(error, "configurations: each is an object");
+    if (!json_is_object(given) || (json_object_get(given, "id") && !id)) {
+        return objects_wrong(error, "configurations: each is an object, whose id is a string");
     }
     if (!configuration) {
         configuration = configuration_new();

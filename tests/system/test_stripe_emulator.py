@@ -693,8 +693,7 @@ def test_half_a_body_breaks_off_after_the_effect(emulator):
 
 def test_a_hang_lasts_until_the_faults_are_cleared(emulator):
     emulator.fault({"hang": True})
-    with socket.create_connection(
-            (emulator.place.hostname, emulator.place.port)) as hanging:
+    with socket.create_connection((emulator.place.hostname, emulator.place.port)) as hanging:
         hanging.sendall(f"GET /v1/prices HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
         wait_until(lambda: emulator.calls())
         hanging.settimeout(0.1)
@@ -754,6 +753,8 @@ def test_a_rule_applies_with_its_probability(emulator):
     ({"do": {"reset": "soon"}}, "reset"),
     ({"match": {"verb": "GET"}, "do": {"hang": True}}, "unknown: verb"),
     ({"times": 3, "do": {"hang": True}}, "unknown: times"),
+    ({"count": "3", "do": {"hang": True}}, "count"),
+    ({"probability": 50, "do": {"hang": True}}, "probability"),
 ])
 def test_a_rule_that_makes_no_sense_is_not_taken(emulator, rule, words):
     answer = emulator.ask("POST", "/_emulator/faults", json.dumps([{"do": {"status": 500}}, rule]))
