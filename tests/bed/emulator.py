@@ -18,8 +18,11 @@ PRODUCTS = "/v1/products/"
 class Emulator:
     """Any customer is known, and nothing else until data() says so; the worker's key is the only one it takes."""
 
-    def __init__(self, log):
+    def __init__(self, log, tls=None):
+        """`tls`: certificate and key, for HTTPS beside HTTP; `https_url` then says where."""
         self.log = pathlib.Path(log)
+        self.arguments = [] if tls is None else ["--tls-listen", "127.0.0.1:0", "--tls-certificate", tls[0],
+                                                 "--tls-key", tls[1]]
         self.secret_key = "sk_test_portal_emulator"
         self.process = None
         self.merged = []
@@ -29,8 +32,9 @@ class Emulator:
     def start(self):
         """Starts it, or starts it anew at the same address with the same data, and nothing else remembered."""
         seen = len(self.log.read_text()) if self.log.exists() else 0
-        self.process = Process([BUILD / "stripe-emulator", "--listen", self.address], log=self.log)
-        self.url = wait_until(lambda: self._listening(seen), lambda: f"the emulator to listen:\n{self.process.tail()}")
+        self.process = Process([BUILD / "stripe-emulator", "--listen", self.address, *self.arguments], log=self.log)
+        urls = wait_until(lambda: self._listening(seen), lambda: f"the emulator to listen:\n{self.process.tail()}")
+        self.url, self.https_url = urls[0], urls[-1]
         self.address = self.url.partition("://")[2]
         self._admin("POST", "keys", {"accept": [self.secret_key]})
         for objects in self.merged or [{"customers": "any"}]:
@@ -39,8 +43,8 @@ class Emulator:
     def _listening(self, seen):
         if not self.process.alive():
             raise RuntimeError(f"the emulator ended:\n{self.process.tail()}")
-        found = re.search(r"listening (https?://\S+)", self.process.text()[seen:])
-        return found and found[1]
+        found = re.findall(r"^listening (https?://\S+)\n", self.process.text()[seen:], re.MULTILINE)
+        return sorted(found) if len(found) == (2 if self.arguments else 1) else None
 
     def _admin(self, method, name, body=None, **query):
         url = f"{self.url}/_emulator/{name}" + (f"?{urllib.parse.urlencode(query)}" if query else "")

@@ -67,3 +67,17 @@ def test_a_worker_killed_in_mid_drain_loses_nothing(service, backlog):
     keys = {call["idempotency_key"] for call in calls}
     assert len(keys) == TOTAL
     assert service.emulator.counters()["sessions_made"] == len(keys), "as many sessions as distinct keys"
+
+
+@pytest.mark.slow
+def test_memory_stays_bounded_over_fifty_thousand_requests(service):
+    service.emulator.product()
+    teams = service.teams(TEAMS)
+    worker = service.start_worker()
+    for part in range(5):
+        sent = [service.request({"request_id": f"long-{part}-{n}", "team_id": teams[n % TEAMS], "fresh": True})
+                for n in range(TOTAL)]
+        service.wait_replies(sent, seconds=240)
+        print(f"peak resident memory after {(part + 1) * TOTAL}: {worker.peak_memory():.1f} MiB")
+    assert SANITIZED or worker.peak_memory() < MEMORY_MIB
+    assert worker.open_files() < 60
