@@ -1,0 +1,181 @@
+/* metrics.c — counts. */
+#include "daemon/metrics.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "metrics-private.h"
+
+const double metrics_seconds_bounds[BUCKETS_MAX - 1] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+                                                        0.5,   1,      2.5,   5,    10,    30,   60};
+const double metrics_rows_bounds[BUCKETS_MAX - 1] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024};
+
+struct metrics *metrics_new(const char *worker) {
+    assert(worker);
+
+    struct metrics *metrics = calloc(1, sizeof *metrics);
+    if (!metrics)
+        return NULL;
+    metrics->worker = worker;
+    metrics->started = (uint64_t)time(NULL);
+    return metrics;
+}
+
+void metrics_free(struct metrics *metrics) {
+    free(metrics);
+}
+
+static void label(char to[static LABEL_MAX], const char *text) {
+    (void)snprintf(to, LABEL_MAX, "%s", text);
+}
+
+static void count(struct family *family, const char *first, const char *second, uint64_t amount) {
+    first = first ? first : "";
+    second = second ? second : "";
+    unsigned i = 0;
+    while (i < family->count && (strncmp(family->series[i].first, first, LABEL_MAX - 1) != 0 ||
+                                 strncmp(family->series[i].second, second, LABEL_MAX - 1) != 0))
+        i++;
+    if (i == family->count) {
+        if (family->count < SERIES_MAX)
+            family->count++;
+        else
+            i = SERIES_MAX - 1;
+        bool last = i == SERIES_MAX - 1;
+        label(family->series[i].first, last ? "other" : first);
+        label(family->series[i].second, last ? "other" : second);
+    }
+    family->series[i].value += amount;
+}
+
+static void observe(struct histogram *histogram, const double bounds[static BUCKETS_MAX - 1], double value) {
+    unsigned i = 0;
+    while (i < BUCKETS_MAX - 1 && value > bounds[i])
+        i++;
+    histogram->buckets[i]++;
+    histogram->count++;
+    histogram->sum += value;
+}
+
+static void observe_us(struct histogram *histogram, uint64_t microseconds) {
+    observe(histogram, metrics_seconds_bounds, (double)microseconds / 1e6);
+}
+
+static void count_recent(struct metrics *metrics, const char *outcome, uint64_t now) {
+    uint64_t second = now / 1000000;
+    struct second *recent = &metrics->recent[second % METRICS_RECENT_SECONDS];
+    if (recent->second != second)
+        *recent = (struct second){.second = second};
+    if (strcmp(outcome, "created") == 0)
+        recent->created++;
+    else if (strcmp(outcome, "reused") == 0)
+        recent->reused++;
+    else if (strcmp(outcome, "redirect") == 0)
+        recent->redirect++;
+    else
+        recent->failed++;
+}
+
+static void request_done(struct metrics *metrics, const struct event *event, uint64_t now) {
+    const char *outcome = event->outcome ? event->outcome : "none";
+    count(&metrics->requests, outcome, event->code, 1);
+    count_recent(metrics, outcome, now);
+    observe_us(&metrics->request_seconds, event->duration_us);
+    if (event->queued_us)
+        observe_us(&metrics->queue_seconds, event->queued_us);
+}
+
+static void stripe_call(struct metrics *metrics, const struct event *event) {
+    const char *endpoint = event->link ? event->link : "other";
+    char status[16] = "none";
+    if (event->status)
+        (void)snprintf(status, sizeof status, "%d", event->status);
+    count(&metrics->stripe_calls, endpoint, status, 1);
+    if (event->count > 1)
+        count(&metrics->retries, endpoint, NULL, 1);
+
+    unsigned i = 0;
+    while (i < metrics->endpoint_count && strncmp(metrics->endpoints[i].name, endpoint, LABEL_MAX - 1) != 0)
+        i++;
+    if (i == ENDPOINTS_MAX)
+        return;
+    if (i == metrics->endpoint_count) {
+        label(metrics->endpoints[i].name, endpoint);
+        metrics->endpoint_count++;
+    }
+    observe_us(&metrics->endpoints[i].seconds, event->duration_us);
+}
+
+static void batch(struct metrics *metrics, const struct event *event) {
+    int kind = event->link && strcmp(event->link, "save") == 0 ? BATCH_SAVE : BATCH_LOAD;
+    observe(&metrics->batches[kind].rows, metrics_rows_bounds, event->count);
+    observe_us(&metrics->batches[kind].seconds, event->duration_us);
+}
+
+void metrics_event(struct metrics *metrics, const struct event *event, uint64_t now) {
+    assert(metrics);
+    assert(event);
+
+    switch (event->kind) {
+    case EVENT_REQUEST_DONE:
+        request_done(metrics, event, now);
+        break;
+    case EVENT_REQUEST_DROPPED:
+        metrics->dropped += event->count;
+        break;
+    case EVENT_REPLY_RETURNED:
+        metrics->returned++;
+        break;
+    case EVENT_DEAD_LETTER:
+        count(&metrics->dead_letters, event->code, NULL, 1);
+        break;
+    case EVENT_STRIPE_CALL:
+        stripe_call(metrics, event);
+        break;
+    case EVENT_PAUSED: /* repeated each minute; only its beginning counts */
+        count(&metrics->pauses, event->link, NULL, event->duration_us < 1000000);
+        break;
+    case EVENT_RESUMED:
+        count(&metrics->paused_us, event->link, NULL, event->duration_us);
+        break;
+    case EVENT_SLOWED:
+        count(&metrics->slowed, event->link, NULL, 1);
+        break;
+    case EVENT_CONFIGURATION:
+        count(&metrics->configurations, event->code, NULL, 1);
+        break;
+    case EVENT_STRIPE_MISBEHAVED:
+        count(&metrics->misbehaved, event->link, NULL, 1);
+        break;
+    case EVENT_SUSPECT:
+        metrics->suspects++;
+        break;
+    case EVENT_GIVEN_BACK:
+        metrics->given_back += event->count;
+        break;
+    case EVENT_BATCH:
+        batch(metrics, event);
+        break;
+    }
+}
+
+struct metrics_recent metrics_recent(const struct metrics *metrics, uint64_t now, unsigned seconds) {
+    assert(metrics);
+    assert(seconds <= METRICS_RECENT_SECONDS);
+
+    struct metrics_recent sum = {0};
+    uint64_t last = now / 1000000;
+    for (size_t i = 0; i < METRICS_RECENT_SECONDS; i++) {
+        const struct second *recent = &metrics->recent[i];
+        if (recent->second > last || recent->second + seconds <= last)
+            continue;
+        sum.created += recent->created;
+        sum.reused += recent->reused;
+        sum.redirect += recent->redirect;
+        sum.failed += recent->failed;
+    }
+    return sum;
+}
