@@ -26,3 +26,10 @@ static inline void free_pointer(void *pointer) {
     free(*(void **)pointer);
 }
 #define AUTOFREE __attribute__((cleanup(free_pointer)))
+
+/* Puts `value`, taken over, into the place of an owned text. */
+static inline void text_replace(char **place, char *value) {
+    char *old = *place;
+    *place = value;
+    free(old);
+}

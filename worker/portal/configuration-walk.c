@@ -28,10 +28,8 @@ static void end_walk(struct configuration *configuration) {
     configuration->asker = NULL;
     json_decref(configuration->prices);
     configuration->prices = NULL;
-    free(configuration->cursor);
-    configuration->cursor = NULL;
-    free(configuration->writing);
-    configuration->writing = NULL;
+    text_replace(&configuration->cursor, NULL);
+    text_replace(&configuration->writing, NULL);
     errand_clear(&configuration->errand);
     configuration_row_clear(&configuration->task.configuration);
     portal_turn_soon(configuration->portal);
@@ -40,10 +38,8 @@ static void end_walk(struct configuration *configuration) {
 void walk_clear(struct configuration *configuration) {
     timers_unset(&configuration->portal->timers, &configuration->timer);
     end_walk(configuration);
-    free(configuration->asked_product);
-    configuration->asked_product = NULL;
-    free(configuration->stale);
-    configuration->stale = NULL;
+    text_replace(&configuration->asked_product, NULL);
+    text_replace(&configuration->stale, NULL);
 }
 
 static void submit(struct configuration *configuration, enum walk walk, enum store_kind kind,
@@ -127,8 +123,7 @@ static void forgot(struct store_task *task, enum store_status status) {
     task->configuration.id = NULL; /* which is `stale` */
     if (!store_did(configuration, task, status))
         return;
-    free(configuration->stale);
-    configuration->stale = NULL;
+    text_replace(&configuration->stale, NULL);
     end_walk(configuration); /* who waits finds it anew */
 }
 
@@ -274,6 +269,13 @@ static void call(struct configuration *configuration, enum walk walk, enum endpo
                  char *key, void (*done)(struct errand *, enum errand_end, const json_t *, const struct refusal *)) {
     struct errand *errand = &configuration->errand;
     bool post = walk == WALK_WRITING;
+    if (!path || (post && !form)) {
+        free(path);
+        free(form);
+        free(key);
+        out_of_memory(configuration);
+        return;
+    }
     errand_clear(errand);
     configuration->walk = walk;
     *errand = (struct errand){.portal = configuration->portal,
@@ -283,10 +285,7 @@ static void call(struct configuration *configuration, enum walk walk, enum endpo
                               .form = form,
                               .key = key,
                               .done = done};
-    if (path && (!post || form))
-        errand_begin(errand);
-    else
-        out_of_memory(configuration);
+    errand_begin(errand);
 }
 
 /* "<path>?<query>&limit=100", with starting_after from the second page on. */
@@ -306,14 +305,12 @@ static char *list_path(const struct configuration *configuration, const char *pa
 /* Remembers where the next page begins. Result: whether there was memory. */
 static bool set_cursor(struct configuration *configuration, const json_t *data) {
     const json_t *last = json_array_get(data, json_array_size(data) - 1);
-    free(configuration->cursor);
-    configuration->cursor = strdup(json_string_value(json_object_get(last, "id")));
+    text_replace(&configuration->cursor, strdup(json_string_value(json_object_get(last, "id"))));
     return configuration->cursor != NULL;
 }
 
 static void first_page(struct configuration *configuration) {
-    free(configuration->cursor);
-    configuration->cursor = NULL;
+    text_replace(&configuration->cursor, NULL);
 }
 
 /* ---- Stripe's list ---- */
@@ -483,8 +480,7 @@ static char *create_key(const struct configuration *configuration) {
 static void write_configuration(struct configuration *configuration) {
     struct text path = {0};
     const char *product = product_of(configuration);
-    free(configuration->writing);
-    configuration->writing = configuration_fingerprint(configuration, configuration->prices);
+    text_replace(&configuration->writing, configuration_fingerprint(configuration, configuration->prices));
     if (!configuration->writing) {
         out_of_memory(configuration);
         return;
@@ -531,9 +527,9 @@ static void kept(struct store_task *task, enum store_status status) {
 /* Takes the texts over; `id` NULL: no memory. */
 static void keep(struct configuration *configuration, char *id, char *product, char *fingerprint, bool managed) {
     if (!id) {
+        out_of_memory(configuration);
         free(product);
         free(fingerprint);
-        out_of_memory(configuration);
         return;
     }
     submit(configuration, WALK_KEEPING, STORE_CONFIGURATION_KEEP, kept);

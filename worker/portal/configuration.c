@@ -193,8 +193,7 @@ void configuration_forget(struct job *job) {
     portal_tell(portal, &(struct event){.kind = EVENT_CONFIGURATION,
                                         .configuration = configuration->id,
                                         .text = "no longer taken by Stripe: forgotten, looked up anew"});
-    free(configuration->stale);
-    configuration->stale = configuration->id;
+    text_replace(&configuration->stale, configuration->id);
     configuration->id = NULL;
     if (configuration->refreshing)
         walk_abort_refresh(configuration);
@@ -206,8 +205,7 @@ static void begin_walk(struct configuration *configuration, struct job *job) {
         walk_forget(configuration);
         return;
     }
-    free(configuration->asked_product);
-    configuration->asked_product = strdup(job->load.team.product);
+    text_replace(&configuration->asked_product, strdup(job->load.team.product));
     if (!configuration->asked_product) {
         job_give_back(job);
         return;
