@@ -142,13 +142,32 @@ static int load_all(struct settings *settings, FILE *errors) {
     return result;
 }
 
+/* Each line about the file says which setting named it. */
+static int read_features(const char *path, struct features **ret, FILE *errors) {
+    char *lines = NULL;
+    size_t size = 0;
+    FILE *about = open_memstream(&lines, &size);
+    if (!about)
+        return -ENOMEM;
+    int r = features_load(path, ret, about);
+    if (fclose(about) != 0 && r >= 0) {
+        features_free(*ret);
+        r = -ENOMEM;
+    }
+    char *rest = NULL;
+    for (char *line = lines ? strtok_r(lines, "\n", &rest) : NULL; line; line = strtok_r(NULL, "\n", &rest))
+        (void)fprintf(errors, "PORTAL_CONFIGURATION_FILE: %s\n", line);
+    free(lines);
+    return r < 0 && r != -ENOMEM ? -EINVAL : r;
+}
+
 static int load_features(struct settings *settings, FILE *errors) {
     const char *path = from_environment("PORTAL_CONFIGURATION_FILE");
     if (path && !(settings->owner->features_file = settings_copy(settings, path)))
         return -ENOMEM;
-    int r = features_load(path, &settings->owner->features, errors);
+    int r = read_features(path, &settings->owner->features, errors);
     settings->portal.features = settings->owner->features;
-    return r < 0 && r != -ENOMEM ? -EINVAL : r;
+    return r;
 }
 
 /* What several modules want to know, what no setting says, and what depends on another setting. */
@@ -165,6 +184,7 @@ static int complete(struct settings *settings) {
     bool live = settings->stripe.secret_key && settings_key_is_live(settings->stripe.secret_key);
     settings->portal.worker = settings->broker.worker = settings->store.worker = worker;
     settings->portal.livemode = settings->store.livemode = live;
+    settings->portal.plain_http = settings->stripe.api_base && strncasecmp(settings->stripe.api_base, "http://", 7) == 0;
     settings->portal.stripe_concurrency = settings->stripe.concurrency;
     if (!from_environment("STRIPE_RATE_LIMIT"))
         settings->portal.stripe_rate_limit = live ? RATE_LIMIT : RATE_LIMIT_TEST;
@@ -293,12 +313,12 @@ int settings_reread(struct settings *settings, FILE *errors) {
 
     struct settings_owner *owner = settings->owner;
     struct features *features = NULL;
-    int r = features_load(owner->features_file, &features, errors);
+    int r = read_features(owner->features_file, &features, errors);
     if (r >= 0 && owner->key_file)
         r = reread_key(settings, errors);
     if (r < 0) {
         features_free(features);
-        return r == -ENOMEM ? r : -EINVAL;
+        return r;
     }
     features_free(owner->features_before);
     owner->features_before = owner->features;
