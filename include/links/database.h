@@ -24,7 +24,8 @@ PGresult *database_query(PGconn *connection, const char *sql, uint32_t seconds);
 /* Waits likewise for what was sent before. */
 PGresult *database_result(PGconn *connection, uint32_t seconds);
 
-/* Copies a message of libpq or of the server as one line, cut to size. */
+/* Copies a message of libpq or of the server as one line, cut to size; without the advice that libpq puts into lines of
+ * its own, with a tab before. */
 void database_message(const char *message, char *line, size_t size);
 
 /* For __attribute__((cleanup)). */

@@ -16,22 +16,18 @@
 #endif
 
 enum {
+    MIGRATION_NAME_SIZE = 64,         /* with the NUL */
     MIGRATIONS_MAX = 999,             /* three digits */
     MIGRATION_SIZE_MAX = 1024 * 1024, /* bytes of one file */
     MIGRATION_LOCK = 0x706f7274,      /* "port": the advisory lock that migrations of one database take turns by */
     CONNECT_SECONDS = 10,
 };
 
-/* The files, by number; [0] is not used. */
+/* The files, by number; [0] is not used, "" is none. */
 struct migrations {
-    char *names[MIGRATIONS_MAX + 1];
+    char names[MIGRATIONS_MAX + 1][MIGRATION_NAME_SIZE];
     int count;
 };
-
-static void migrations_clear(struct migrations *migrations) {
-    for (int i = 0; i <= MIGRATIONS_MAX; i++)
-        free(migrations->names[i]);
-}
 
 /* "007-some-words.sql" is 7; 0 for another name. */
 static int migration_number(const char *name) {
@@ -52,14 +48,16 @@ static int migrations_add(struct migrations *migrations, const char *directory, 
     }
     if (number == 0)
         return 0;
-    if (migrations->names[number]) {
+    if (length >= MIGRATION_NAME_SIZE) {
+        fprintf(stderr, "portalctl: %s/%s: the name is too long\n", directory, name);
+        return -ENAMETOOLONG;
+    }
+    if (*migrations->names[number]) {
         fprintf(stderr, "portalctl: %s: two files have the number %d: %s and %s\n", directory, number,
                 migrations->names[number], name);
         return -EINVAL;
     }
-    migrations->names[number] = strdup(name);
-    if (!migrations->names[number])
-        return -ENOMEM;
+    memcpy(migrations->names[number], name, length + 1);
     if (number > migrations->count)
         migrations->count = number;
     return 0;
@@ -82,7 +80,7 @@ static int migrations_list(struct migrations *migrations, const char *directory)
         return -ENOENT;
     }
     for (int i = 1; i <= migrations->count; i++)
-        if (!migrations->names[i]) {
+        if (!*migrations->names[i]) {
             fprintf(stderr, "portalctl: %s: there is no migration %03d, but later ones\n", directory, i);
             return -ENOENT;
         }
@@ -281,7 +279,7 @@ static void help(FILE *out) {
 }
 
 static int run(const char *directory) {
-    __attribute__((cleanup(migrations_clear))) struct migrations migrations = {0};
+    struct migrations migrations = {0};
     char cause[512];
     int error = 0;
     AUTOFREE char *url = ctl_setting("DATABASE_URL", &error);

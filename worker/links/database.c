@@ -27,21 +27,30 @@ void database_clear(PGresult **result) {
     PQclear(*result);
 }
 
+/* Appends as much of a line of `length` bytes as fits; never half a character of UTF-8. */
+static size_t append_line(char *to, size_t at, size_t size, const char *line, size_t length) {
+    size_t taken = length < size - 1 - at ? length : size - 1 - at;
+    if (taken < length)
+        while (taken > 0 && (line[taken] & 0xc0) == 0x80)
+            taken--;
+    memcpy(to + at, line, taken);
+    return at + taken;
+}
+
 void database_message(const char *message, char *line, size_t size) {
     assert(size > 0);
-    size_t length = 0;
-    bool space = false;
-    for (const char *c = message ? message : ""; *c && length + 3 < size; c++) {
-        if (*c == '\n' || *c == '\r' || *c == '\t' || *c == ' ') {
-            space = length > 0;
-            continue;
+    size_t at = 0;
+    for (const char *from = message ? message : ""; *from;) {
+        size_t length = strcspn(from, "\r\n");
+        if (length > 0 && *from != '\t') {
+            if (at > 0)
+                at = append_line(line, at, size, "; ", 2);
+            at = append_line(line, at, size, from, length);
         }
-        if (space)
-            line[length++] = ' ';
-        line[length++] = *c;
-        space = false;
+        from += length;
+        from += strspn(from, "\r\n");
     }
-    line[length] = '\0';
+    line[at] = '\0';
 }
 
 static void option_put(struct options *options, const char *word, const char *value) {

@@ -77,13 +77,46 @@ enum load_column {
     LOAD_COLUMNS,
 };
 
-/* One array parameter of the member `field` of all rows. */
-#define BIND(kind, type, rows, count, field)                                                                           \
-    do {                                                                                                               \
-        parameter_array(parameters, type, count);                                                                      \
-        for (size_t i_ = 0; i_ < (count); i_++)                                                                        \
-            element_##kind(parameters, (rows)[i_]->field);                                                             \
-    } while (false)
+/* A member of load_row or save_row that goes out as one array over all rows. */
+struct member {
+    enum { MEMBER_TEXT, MEMBER_INT64, MEMBER_UINT32, MEMBER_BOOL } kind;
+    size_t offset;
+};
+
+static void bind_element(struct parameters *parameters, const struct member *member, const char *row) {
+    const char *at = row + member->offset;
+    if (member->kind == MEMBER_TEXT)
+        element_text(parameters, *(const char *const *)(const void *)at);
+    else if (member->kind == MEMBER_INT64)
+        element_int8(parameters, *(const int64_t *)(const void *)at);
+    else if (member->kind == MEMBER_UINT32)
+        element_int8(parameters, *(const uint32_t *)(const void *)at);
+    else
+        element_bool(parameters, *(const bool *)at);
+}
+
+/* `rows` points to the first of `count` pointers to rows. */
+static void bind_members(struct parameters *parameters, const struct member *members, size_t member_count,
+                         const void *rows, size_t count) {
+    static const enum parameter_type types[] = {[MEMBER_TEXT] = PARAMETER_TEXT,
+                                                [MEMBER_INT64] = PARAMETER_INT8,
+                                                [MEMBER_UINT32] = PARAMETER_INT8,
+                                                [MEMBER_BOOL] = PARAMETER_BOOL};
+    for (size_t m = 0; m < member_count; m++) {
+        parameter_array(parameters, types[members[m].kind], count);
+        for (size_t i = 0; i < count; i++) {
+            const char *row = NULL; /* copied, as these are pointers to one of two types */
+            memcpy(&row, (const char *)rows + i * sizeof row, sizeof row);
+            bind_element(parameters, &members[m], row);
+        }
+    }
+}
+
+static const struct member load_members[] = {
+    {MEMBER_TEXT, offsetof(struct load_row, request_id)}, {MEMBER_TEXT, offsetof(struct load_row, ask)},
+    {MEMBER_INT64, offsetof(struct load_row, team_id)},   {MEMBER_INT64, offsetof(struct load_row, user_id)},
+    {MEMBER_BOOL, offsetof(struct load_row, want_reuse)},
+};
 
 static void load_bind(struct statement_context *context, struct parameters *parameters, const struct store_task *task) {
     const struct store_settings *settings = context->settings;
@@ -93,11 +126,7 @@ static void load_bind(struct statement_context *context, struct parameters *para
     for (size_t i = 0; i < count; i++)
         users |= rows[i]->user_id != 0;
 
-    BIND(text, PARAMETER_TEXT, rows, count, request_id);
-    BIND(text, PARAMETER_TEXT, rows, count, ask);
-    BIND(int8, PARAMETER_INT8, rows, count, team_id);
-    BIND(int8, PARAMETER_INT8, rows, count, user_id);
-    BIND(bool, PARAMETER_BOOL, rows, count, want_reuse);
+    bind_members(parameters, load_members, sizeof load_members / sizeof *load_members, rows, count);
     parameter_bool(parameters, users);
     parameter_int8(parameters, settings->session_reuse_seconds);
     parameter_text(parameters, settings->account);
@@ -123,6 +152,22 @@ static int load_read_row(struct load_row *row, const PGresult *result, int i) {
     return r < 0 ? r : result_text(result, i, LOAD_REUSABLE_URL, &row->reusable.url);
 }
 
+/* What came out is taken back, and what came in stays: the owner may ask again. */
+static void load_undo(struct load_row *row) {
+    free(row->stored.answer);
+    free(row->stored.url);
+    free(row->team.customer);
+    free(row->team.product);
+    free(row->team.subscription);
+    free(row->team.subscription_status);
+    free(row->reusable.answer);
+    free(row->reusable.url);
+    memset(&row->stored, 0, sizeof row->stored);
+    memset(&row->team, 0, sizeof row->team);
+    memset(&row->reusable, 0, sizeof row->reusable);
+    row->user_found = false;
+}
+
 static int load_read(struct store_task *task, const PGresult *result) {
     if ((size_t)PQntuples(result) != task->load.count)
         return -EPROTO;
@@ -130,7 +175,7 @@ static int load_read(struct store_task *task, const PGresult *result) {
         int r = load_read_row(task->load.rows[i], result, (int)i);
         if (r < 0) {
             for (size_t j = 0; j <= i; j++)
-                load_row_clear(task->load.rows[j]);
+                load_undo(task->load.rows[j]);
             return r;
         }
         task->database_now = (uint64_t)result_int8(result, (int)i, LOAD_NOW);
@@ -186,28 +231,30 @@ enum save_column {
     SAVE_COLUMNS,
 };
 
+static const struct member save_members[] = {
+    {MEMBER_TEXT, offsetof(struct save_row, request_id)},
+    {MEMBER_UINT32, offsetof(struct save_row, generation)},
+    {MEMBER_TEXT, offsetof(struct save_row, ask)},
+    {MEMBER_TEXT, offsetof(struct save_row, answer)},
+    {MEMBER_TEXT, offsetof(struct save_row, outcome)},
+    {MEMBER_TEXT, offsetof(struct save_row, code)},
+    {MEMBER_INT64, offsetof(struct save_row, team_id)},
+    {MEMBER_INT64, offsetof(struct save_row, user_id)},
+    {MEMBER_BOOL, offsetof(struct save_row, fresh)},
+    {MEMBER_TEXT, offsetof(struct save_row, session_id)},
+    {MEMBER_TEXT, offsetof(struct save_row, url)},
+    {MEMBER_TEXT, offsetof(struct save_row, customer)},
+    {MEMBER_TEXT, offsetof(struct save_row, configuration)},
+    {MEMBER_INT64, offsetof(struct save_row, session_created)},
+    {MEMBER_UINT32, offsetof(struct save_row, stands_seconds)},
+    {MEMBER_TEXT, offsetof(struct save_row, body)},
+    {MEMBER_TEXT, offsetof(struct save_row, properties)},
+};
+
 static void save_bind(struct statement_context *context, struct parameters *parameters, const struct store_task *task) {
     const struct store_settings *settings = context->settings;
-    struct save_row *const *rows = task->save.rows;
-    size_t count = task->save.count;
-
-    BIND(text, PARAMETER_TEXT, rows, count, request_id);
-    BIND(int8, PARAMETER_INT8, rows, count, generation);
-    BIND(text, PARAMETER_TEXT, rows, count, ask);
-    BIND(text, PARAMETER_TEXT, rows, count, answer);
-    BIND(text, PARAMETER_TEXT, rows, count, outcome);
-    BIND(text, PARAMETER_TEXT, rows, count, code);
-    BIND(int8, PARAMETER_INT8, rows, count, team_id);
-    BIND(int8, PARAMETER_INT8, rows, count, user_id);
-    BIND(bool, PARAMETER_BOOL, rows, count, fresh);
-    BIND(text, PARAMETER_TEXT, rows, count, session_id);
-    BIND(text, PARAMETER_TEXT, rows, count, url);
-    BIND(text, PARAMETER_TEXT, rows, count, customer);
-    BIND(text, PARAMETER_TEXT, rows, count, configuration);
-    BIND(int8, PARAMETER_INT8, rows, count, session_created);
-    BIND(int8, PARAMETER_INT8, rows, count, stands_seconds);
-    BIND(text, PARAMETER_TEXT, rows, count, body);
-    BIND(text, PARAMETER_TEXT, rows, count, properties);
+    bind_members(parameters, save_members, sizeof save_members / sizeof *save_members, task->save.rows,
+                 task->save.count);
     parameter_text(parameters, context->mark);
     parameter_text(parameters, settings->account);
     parameter_bool(parameters, settings->livemode);
@@ -236,6 +283,12 @@ static int save_read_row(struct save_row *row, const PGresult *result, int i) {
     return r < 0 ? r : result_text(result, i, SAVE_URL, &row->standing.url);
 }
 
+static void save_undo(struct save_row *row) {
+    free(row->standing.answer);
+    free(row->standing.url);
+    memset(&row->standing, 0, sizeof row->standing);
+}
+
 static int save_read(struct store_task *task, const PGresult *result) {
     size_t count = task->save.count;
     if ((size_t)PQntuples(result) != count)
@@ -255,7 +308,7 @@ static int save_read(struct store_task *task, const PGresult *result) {
     }
     if (r < 0)
         for (size_t i = 0; i < count; i++)
-            save_row_clear(task->save.rows[i]);
+            save_undo(task->save.rows[i]);
     return r;
 }
 
