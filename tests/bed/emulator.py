@@ -114,6 +114,10 @@ class Emulator:
         calls = self.calls(CONFIGURATIONS, "POST")
         return [call for call in calls if call["path"] == CONFIGURATIONS and call["effect"]]
 
+    def configurations(self):
+        """Every configuration there is, as the emulator keeps it."""
+        return self._admin("GET", "configurations")["configurations"]
+
     def freeze(self):
         self.process.freeze()
 

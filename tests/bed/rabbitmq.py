@@ -119,14 +119,20 @@ class RabbitMQ:
         self.evaluate(f'rabbit_vhost:delete(<<"{name}">>, <<"bed">>)')
 
     def queues(self, virtual_host):
-        """By name: messages ready, messages unacknowledged, consumers."""
+        """By name: messages in it, those that a consumer holds included. Quorum queues only.
+
+        Asked of each queue's leader: what rabbitmqctl lists is some seconds old.
+        """
         rows = self.evaluate(
-            f'[[element(4, N), proplists:get_value(messages_ready, I, 0), '
-            f'proplists:get_value(messages_unacknowledged, I, 0), proplists:get_value(consumers, I, 0)] || '
-            f'I <- rabbit_amqqueue:info_all(<<"{virtual_host}">>, '
-            f'[name, messages_ready, messages_unacknowledged, consumers]), N <- [proplists:get_value(name, I)]]')
-        return {name: {"ready": ready, "unacknowledged": unacknowledged, "consumers": consumers}
-                for name, ready, unacknowledged, consumers in rows}
+            f'[[element(4, amqqueue:get_name(Q)), '
+            f'element(2, element(2, ra:leader_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_total/1)))] '
+            f'|| Q <- rabbit_amqqueue:list(<<"{virtual_host}">>), amqqueue:get_type(Q) =:= rabbit_quorum_queue]')
+        return dict(rows)
+
+    def bound(self, virtual_host, exchange):
+        """Names of the queues that are bound to an exchange."""
+        return self.evaluate(f'[element(4, element(4, B)) || B <- rabbit_binding:list_for_source('
+                             f'rabbit_misc:r(<<"{virtual_host}">>, exchange, <<"{exchange}">>))]')
 
     def queue_arguments(self, virtual_host):
         """By name: the optional arguments that a queue was declared with."""

@@ -11,7 +11,7 @@ import psycopg2
 import psycopg2.extras
 
 from bed.emulator import Emulator
-from bed.process import PATIENCE, wait_until
+from bed.process import wait_until
 from bed.worker import Worker, run
 
 EXCHANGE, ROUTING_KEY = "portal", "request"
@@ -99,7 +99,9 @@ class Service:
         self._wait_declared()
 
     def _wait_declared(self):
-        wait_until(lambda: {REQUESTS, DEAD, REPLIES} <= self.queues().keys(), "the worker to declare its queues")
+        # The binding comes last; without it what is sent would be lost.
+        wait_until(lambda: REQUESTS in self.bed.rabbitmq.bound(self.name, EXCHANGE),
+                   lambda: f"the worker to declare its queues\n{self.logs()}")
         self._declared = True
 
     # --- messages, as another service sends and gets them ---
@@ -117,15 +119,23 @@ class Service:
         self._channel = self._connection.channel()
         self.reply_to = self._channel.queue_declare("", exclusive=True).method.queue
         self._channel.basic_consume(self.reply_to, self._on_reply, auto_ack=True)
+        self._channel.add_on_return_callback(self._on_return)
+        self._confirmed = self._connection.channel()
+        self._confirmed.confirm_delivery()
 
     def _on_reply(self, _channel, _method, properties, body):
         reply = Message(self.reply_to, body, properties)
         self.replies.append(reply)
         self._by_correlation.setdefault(properties.correlation_id, []).append(reply)
 
-    def request(self, body=None, raw=None, reply_to=ABSENT, correlation_id=ABSENT, **properties):
+    def _on_return(self, _channel, method, _properties, _body):
+        raise AssertionError(f"a request came back: {method.reply_text}")
+
+    def request(self, body=None, raw=None, reply_to=ABSENT, correlation_id=ABSENT, bulk=False, **properties):
         """Sends a request. `body` is made JSON, with a request_id where it has none (None: without); `raw` is sent as
-        it is. Properties are AMQP's, by pika's names; reply_to is the sender's own queue unless said otherwise."""
+        it is. Properties are AMQP's, by pika's names; reply_to is the sender's own queue unless said otherwise.
+
+        The request is in its queue when this returns; in `bulk`, which is much faster, some time after."""
         self.declare()
         if raw is None:
             body = {"request_id": str(uuid.uuid4()), **(body or {})}
@@ -135,13 +145,14 @@ class Service:
         correlation_id = str(uuid.uuid4()) if correlation_id is ABSENT else correlation_id
         properties = {"content_type": "application/json", "delivery_mode": 2, "correlation_id": correlation_id,
                       "reply_to": self.reply_to if reply_to is ABSENT else reply_to, **properties}
-        channel.basic_publish(EXCHANGE, ROUTING_KEY, raw, pika.BasicProperties(**properties))
+        channel = channel if bulk else self._confirmed
+        channel.basic_publish(EXCHANGE, ROUTING_KEY, raw, pika.BasicProperties(**properties), mandatory=True)
         request_id = body.get("request_id") if isinstance(body, dict) else None
         return Sent(request_id or properties.get("message_id"), correlation_id, raw)
 
-    def poll(self):
-        """Takes in what has arrived."""
-        self.channel.connection.process_data_events(time_limit=0)
+    def poll(self, seconds=0):
+        """Takes in what has arrived, or waits so long for something to arrive."""
+        self.channel.connection.process_data_events(time_limit=seconds)
 
     def replies_to(self, sent):
         """All replies to it so far."""
@@ -150,18 +161,21 @@ class Service:
 
     def wait_reply(self, sent, seconds=None):
         """The first reply to it."""
-        return wait_until(lambda: self.replies_to(sent), lambda: f"a reply to {sent}\n{self.logs()}", seconds)[0]
+        return self.wait_replies([sent], seconds)[0]
 
     def wait_replies(self, sent, seconds=None):
         """The first reply to each of these requests, in their order."""
         wanted = {one.correlation_id for one in sent}
 
         def complete():
-            self.channel.connection.process_data_events(time_limit=0.1)
+            self.poll(0.1)
             return wanted <= self._by_correlation.keys()
 
-        wait_until(complete, lambda: f"{len(wanted - self._by_correlation.keys())} of {len(wanted)} replies\n"
-                                     f"{self.logs()}", PATIENCE if seconds is None else seconds, every=0)
+        def missing():
+            count = len(wanted - self._by_correlation.keys())
+            return f"{count} of {len(wanted)} replies to {sent[:3]}…\n{self.logs()}"
+
+        wait_until(complete, missing, seconds, every=0)
         return [self._by_correlation[one.correlation_id][0] for one in sent]
 
     def ask(self, body=None, seconds=None, **properties):
@@ -190,9 +204,8 @@ class Service:
         return self.bed.rabbitmq.queues(self.name)
 
     def queue_depth(self, name):
-        """Messages in it, those with a consumer included."""
-        queue = self.queues()[name]
-        return queue["ready"] + queue["unacknowledged"]
+        """Messages in it, those that a worker holds included."""
+        return self.queues()[name]
 
     def wait_empty(self, name=REQUESTS, seconds=None):
         """Waits until every message of a queue was taken and acknowledged."""

@@ -18,7 +18,7 @@ def backlog(service):
     service.emulator.product()
     teams = service.teams(TEAMS)
     service.declare()
-    sent = [service.request({"request_id": f"drain-{n}", "team_id": teams[n % TEAMS], "fresh": True})
+    sent = [service.request({"request_id": f"drain-{n}", "team_id": teams[n % TEAMS], "fresh": True}, bulk=True)
             for n in range(TOTAL)]
     wait_until(lambda: service.queue_depth(REQUESTS) == TOTAL, "all requests to be queued")
     return sent
@@ -75,8 +75,8 @@ def test_memory_stays_bounded_over_fifty_thousand_requests(service):
     teams = service.teams(TEAMS)
     worker = service.start_worker()
     for part in range(5):
-        sent = [service.request({"request_id": f"long-{part}-{n}", "team_id": teams[n % TEAMS], "fresh": True})
-                for n in range(TOTAL)]
+        sent = [service.request({"request_id": f"long-{part}-{n}", "team_id": teams[n % TEAMS], "fresh": True},
+                                bulk=True) for n in range(TOTAL)]
         service.wait_replies(sent, seconds=240)
         print(f"peak resident memory after {(part + 1) * TOTAL}: {worker.peak_memory():.1f} MiB")
     assert SANITIZED or worker.peak_memory() < MEMORY_MIB

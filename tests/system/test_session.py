@@ -146,8 +146,9 @@ def test_all_pages_of_prices_are_read(service):
     assert len(pages) == 3
     assert all(page["parameters"]["product"] == "prod_many" and page["parameters"]["active"] == "true"
                for page in pages)
-    [call] = service.emulator.made_configurations()
-    used = [value for name, value in call["parameters"].items() if "[prices]" in name]
+    [configuration] = service.emulator.configurations()
+    [offered] = configuration["features"]["subscription_update"]["products"]
+    used = offered["prices"]
     assert sorted(used) == sorted(prices) and len(set(used)) == 250
 
 
