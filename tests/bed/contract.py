@@ -87,8 +87,15 @@ def _validator(name):
 
 def problems(name, instance):
     """What is wrong with it, in words."""
-    errors = sorted(_validator(name).iter_errors(instance), key=lambda error: list(map(str, error.absolute_path)))
-    return [f"{'.'.join(map(str, error.absolute_path)) or 'as a whole'}: {error.message}" for error in errors]
+    return [_words(error) for error in _validator(name).iter_errors(instance)]
+
+
+def _words(error):
+    """One error, and where it was a choice, why nothing fitted."""
+    where = ".".join(map(str, error.absolute_path)) or "as a whole"
+    if not error.context:
+        return f"{where}: {error.message}"
+    return f"{where}: none of {error.validator} fits: {[_words(one) for one in error.context]}"
 
 
 def _hold(what, name, instance):
