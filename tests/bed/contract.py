@@ -142,11 +142,16 @@ def request_problems(raw):
     return ["not a JSON object"] if not isinstance(body, dict) else problems("request.schema.json", body)
 
 
-def check_served(raw, message):
-    """A request that was not answered with invalid_request."""
+def check_requests(requests, reply):
+    """What was sent under the correlation id of this reply, each as body and properties: where the worker finds nothing
+    wrong with it, neither may the contract."""
+    error = reply["error"] or {}
+    if len(requests) != 1 or error.get("code") in ("invalid_request", "poisonous"):
+        return
+    raw, message = requests[0]
     if request_problems(raw):
         raise Breach(f"the worker serves what request.schema.json does not allow: {request_problems(raw)}\n{raw[:2000]}")
-    if "request_id" not in request_body(raw) and message.message_id is None:
+    if request_body(raw).get("request_id") is None and message.message_id is None:
         raise Breach("the worker serves a request without an id")
 
 
@@ -165,6 +170,14 @@ def check_dead_letter(letter):
     else:  # what the broker itself put aside has the request's headers too
         headers = {name: value for name, value in headers.items() if name.startswith(("x-death", "x-first-death"))}
     _hold("a dead letter's headers", "dead-letter.schema.json", headers)
+
+
+def check_taken(message):
+    """A message out of one of the worker's queues."""
+    if message.queue == "portal.dead":
+        check_dead_letter(message)
+    elif message.queue == "portal.replies":
+        check_reply(message)
 
 
 def examples(message):

@@ -10,6 +10,7 @@ import pika.exceptions
 import psycopg2
 import psycopg2.extras
 
+from bed import contract
 from bed.emulator import Emulator
 from bed.process import wait_until
 from bed.worker import Worker, run
@@ -64,6 +65,7 @@ class Service:
         self.workers = []
         self.replies = []
         self.letters = []
+        self._requests = {}
         self._by_correlation = {}
         self._connection = self._channel = None
         self._declared = False
@@ -127,6 +129,8 @@ class Service:
         reply = Message(self.reply_to, body, properties)
         self.replies.append(reply)
         self._by_correlation.setdefault(properties.correlation_id, []).append(reply)
+        contract.check_reply(reply)
+        contract.check_requests(self._requests.get(properties.correlation_id, []), reply)
 
     def _on_return(self, _channel, method, _properties, _body):
         raise AssertionError(f"a request came back: {method.reply_text}")
@@ -146,9 +150,11 @@ class Service:
         properties = {"content_type": "application/json", "delivery_mode": 2, "correlation_id": correlation_id,
                       "reply_to": self.reply_to if reply_to is ABSENT else reply_to, **properties}
         channel = channel if bulk else self._confirmed
-        channel.basic_publish(EXCHANGE, ROUTING_KEY, raw, pika.BasicProperties(**properties), mandatory=True)
+        properties = pika.BasicProperties(**properties)
+        self._requests.setdefault(correlation_id, []).append((raw, properties))
+        channel.basic_publish(EXCHANGE, ROUTING_KEY, raw, properties, mandatory=True)
         request_id = body.get("request_id") if isinstance(body, dict) else None
-        return Sent(request_id or properties.get("message_id"), correlation_id, raw)
+        return Sent(request_id or properties.message_id, correlation_id, raw)
 
     def poll(self, seconds=0):
         """Takes in what has arrived, or waits so long for something to arrive."""
@@ -190,6 +196,7 @@ class Service:
             if method is None:
                 return messages
             messages.append(Message(queue, raw, properties))
+            contract.check_taken(messages[-1])
 
     def dead_letters(self):
         """All dead letters so far, those that were taken before included."""
