@@ -285,6 +285,12 @@ static void connection_attempt_failed(struct connection *connection) {
         connection->user->failed(connection);
 }
 
+void connection_hurry(struct connection *connection) {
+    bool waits = sd_event_source_get_enabled(connection->timer, NULL) > 0;
+    if (!connection->amqp && waits && !connector_busy(connection->connector))
+        connection_arm(connection, 0);
+}
+
 static void connection_adopt(struct connection *connection, struct opening *opening) {
     connection->amqp = opening->amqp;
     opening->amqp = NULL;
@@ -308,6 +314,10 @@ static void connection_adopt(struct connection *connection, struct opening *open
     (void)sd_event_source_set_enabled(connection->again, SD_EVENT_ONESHOT);
     broker_report(connection->broker);
     connection->user->ready(connection);
+    /* Where one gets through, so will the others. */
+    connection_hurry(&connection->broker->consumer.connection);
+    connection_hurry(&connection->broker->publisher.connection);
+    connection_hurry(&connection->broker->direct.connection);
 }
 
 static void connection_on_opened(void *userdata, void *job) {
@@ -346,11 +356,6 @@ void connection_want(struct connection *connection) {
         connection_arm(connection, 0);
 }
 
-void connection_hurry(struct connection *connection) {
-    if (!connection->amqp && !connector_busy(connection->connector))
-        connection_arm(connection, 0);
-}
-
 int connection_init(struct connection *connection, struct broker *broker, const struct connection_user *user) {
     *connection = (struct connection){.user = user, .broker = broker, .fd = -1};
     int r = connector_new(broker->event, connection_on_opened, connection, &connection->connector);
@@ -385,7 +390,9 @@ static bool connection_wait(const struct connection *connection, short events, u
 void connection_close(struct connection *connection, uint64_t deadline) {
     amqp_connection_close_t close = {.reply_code = AMQP_REPLY_SUCCESS, .reply_text = amqp_cstring_bytes("stopped")};
     connector_cancel(connection->connector);
-    bool asked = connection_usable(connection) && connection_wait(connection, POLLOUT, deadline) &&
+    /* From a connection that it blocks the broker does not even read. */
+    bool asked = connection_usable(connection) && !connection->blocked &&
+                 connection_wait(connection, POLLOUT, deadline) &&
                  connection_send(connection, 0, AMQP_CONNECTION_CLOSE_METHOD, &close) >= 0;
     while (asked && connection_usable(connection)) {
         struct timeval none = {0};

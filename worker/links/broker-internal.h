@@ -108,7 +108,7 @@ void connection_clear(struct connection *connection);
 /* Opens it and keeps it open. Harmless where that is so already. */
 void connection_want(struct connection *connection);
 
-/* After a loss: opens it again at once, not after a while. */
+/* Where the next attempt waits for its time: makes it now. */
 void connection_hurry(struct connection *connection);
 
 /* Connected and not broken. */
@@ -222,7 +222,6 @@ TAILQ_HEAD(outgoing_list, outgoing);
 struct publisher {
     struct connection connection;  /* first, so that one can be had from the other */
     uint64_t sequence;             /* of the last message sent */
-    uint64_t returning;            /* of the basic.return whose message comes now; 0: unknown */
     struct outgoing_list outgoing; /* in the order they were sent, then those not sent yet (direct only) */
 };
 

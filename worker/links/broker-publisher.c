@@ -115,6 +115,15 @@ static void publisher_confirm(struct publisher *publisher, uint64_t tag, bool mu
         direct_pump(publisher);
 }
 
+/* One of the worker's own queues is gone: opening the consuming connection anew declares it, or says that it is
+ * missing. */
+static void publisher_returned(struct publisher *publisher, amqp_bytes_t queue) {
+    static const char *const own[] = {QUEUE_DEAD, QUEUE_REPLIES};
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        if (queue.len == strlen(own[i]) && memcmp(queue.bytes, own[i], queue.len) == 0)
+            connection_break(&publisher->connection.broker->consumer.connection, "queue %s was deleted", own[i]);
+}
+
 void publisher_on_method(struct connection *connection, const amqp_method_t *method) {
     struct publisher *publisher = publisher_of(connection);
     if (method->id == AMQP_BASIC_ACK_METHOD) {
@@ -123,6 +132,8 @@ void publisher_on_method(struct connection *connection, const amqp_method_t *met
     } else if (method->id == AMQP_BASIC_NACK_METHOD) {
         const amqp_basic_nack_t *nack = method->decoded;
         publisher_confirm(publisher, nack->delivery_tag, nack->multiple, PUBLISH_REFUSED);
+    } else if (method->id == AMQP_BASIC_RETURN_METHOD) {
+        publisher_returned(publisher, ((const amqp_basic_return_t *)method->decoded)->routing_key);
     }
 }
 
@@ -186,8 +197,6 @@ void publisher_clear(struct publisher *publisher) {
     connection_clear(&publisher->connection);
     while ((outgoing = TAILQ_FIRST(&publisher->outgoing))) {
         TAILQ_REMOVE(&publisher->outgoing, outgoing, entry);
-        if (outgoing->publication)
-            outgoing->publication->link = NULL;
-        free(outgoing);
+        free(outgoing); /* the publication may be gone with its owner */
     }
 }
