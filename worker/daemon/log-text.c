@@ -145,7 +145,9 @@ static int describe(const struct event *event, struct line *line) {
     case EVENT_PAUSED:
         return paused(event, line);
     case EVENT_RESUMED:
-        add(line, "%s serves again after %.1f s", link_name(event->link), seconds(event->duration_us));
+        add(line, "%s serves", link_name(event->link));
+        if (event->duration_us >= 1000000)
+            add(line, " again after %.1f s", seconds(event->duration_us));
         return LOG_NOTICE;
     case EVENT_SLOWED:
         add(line, "Stripe limits the rate of %s, the fleet slows down: %s", or_else(event->link, "calls"),

@@ -184,7 +184,8 @@ static int complete(struct settings *settings) {
     bool live = settings->stripe.secret_key && settings_key_is_live(settings->stripe.secret_key);
     settings->portal.worker = settings->broker.worker = settings->store.worker = worker;
     settings->portal.livemode = settings->store.livemode = live;
-    settings->portal.plain_http = settings->stripe.api_base && strncasecmp(settings->stripe.api_base, "http://", 7) == 0;
+    settings->portal.plain_http =
+        settings->stripe.api_base && strncasecmp(settings->stripe.api_base, "http://", 7) == 0;
     settings->portal.stripe_concurrency = settings->stripe.concurrency;
     if (!from_environment("STRIPE_RATE_LIMIT"))
         settings->portal.stripe_rate_limit = live ? RATE_LIMIT : RATE_LIMIT_TEST;
@@ -259,9 +260,9 @@ int settings_load(struct settings *settings, FILE *errors) {
         r = features < 0 ? features : r;
     }
     if (r >= 0)
-        r = check_together(settings, errors);
-    if (r >= 0)
         r = complete(settings);
+    if (r >= 0)
+        r = check_together(settings, errors);
     warn_of_unknown(errors);
     wipe_environment();
     if (r < 0)

@@ -1,0 +1,331 @@
+/* test_report.c — what the daemon makes of the core's events: lines, counters, the status, Prometheus' text. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../worker/daemon/report.h"
+#include "daemon/messages.h"
+
+static const struct event done = {.kind = EVENT_REQUEST_DONE,
+                                  .request_id = "r-1",
+                                  .outcome = "created",
+                                  .team_id = 7,
+                                  .user_id = 9,
+                                  .generation = 2,
+                                  .status = 200,
+                                  .duration_us = 12345,
+                                  .queued_us = 5000};
+
+/* ---- lines ----------------------------------------------------------------------------------------------------------
+ */
+
+static void each_event_has_its_words(void **state) {
+    (void)state;
+    const struct {
+        struct event event;
+        int level;
+        const char *line;
+    } cases[] = {
+        {done, LOG_INFO, "request r-1: created, team 7, user 9, generation 2, 12 ms"},
+        {{.kind = EVENT_REQUEST_DONE, .outcome = "failed", .code = "invalid_request", .status = 400, .text = "why"},
+         LOG_INFO,
+         "request without id: failed invalid_request, 0 ms: why"},
+        {{.kind = EVENT_REQUEST_DONE, .request_id = "a", .outcome = "failed", .code = "internal_error", .status = 500},
+         LOG_WARNING,
+         "request a: failed internal_error, 0 ms"},
+        {{.kind = EVENT_REQUEST_DROPPED, .count = 3},
+         LOG_NOTICE,
+         "3 requests in hand lost their channel; RabbitMQ delivers them again"},
+        {{.kind = EVENT_REPLY_RETURNED, .request_id = "a", .text = "no queue"},
+         LOG_WARNING,
+         "request a: no queue took its reply, it is kept in the store: no queue"},
+        {{.kind = EVENT_DEAD_LETTER, .request_id = "a", .code = "poisonous", .text = "why"},
+         LOG_WARNING,
+         "request a is in portal.dead: poisonous: why"},
+        {{.kind = EVENT_STRIPE_CALL,
+          .link = "sessions",
+          .status = 429,
+          .count = 2,
+          .duration_us = 3000,
+          .stripe_request_id = "req_1",
+          .code = "rate_limit",
+          .text = "slow down"},
+         LOG_DEBUG,
+         "Stripe sessions: 429 in 3 ms, attempt 2, req_1, rate_limit: slow down"},
+        {{.kind = EVENT_STRIPE_CALL, .link = "sessions", .count = 1}, LOG_DEBUG, "Stripe sessions: no answer in 0 ms"},
+        {{.kind = EVENT_PAUSED, .link = "store", .text = "refused", .count = 4},
+         LOG_WARNING,
+         "waiting for PostgreSQL: refused (4 in hand)"},
+        {{.kind = EVENT_PAUSED, .link = "broker", .duration_us = 61000000},
+         LOG_WARNING,
+         "waiting for RabbitMQ since 61 s: it does not serve"},
+        {{.kind = EVENT_RESUMED, .link = "stripe", .duration_us = 61500000},
+         LOG_NOTICE,
+         "Stripe serves again after 61.5 s"},
+        {{.kind = EVENT_RESUMED, .link = "stripe", .duration_us = 5000}, LOG_NOTICE, "Stripe serves"},
+        {{.kind = EVENT_SLOWED, .link = "sessions", .text = "429"},
+         LOG_WARNING,
+         "Stripe limits the rate of sessions, the fleet slows down: 429"},
+        {{.kind = EVENT_CONFIGURATION, .configuration = "bpc_1", .code = "created"},
+         LOG_NOTICE,
+         "portal configuration bpc_1: created"},
+        {{.kind = EVENT_STRIPE_MISBEHAVED, .link = "prices", .status = 200, .text = "no id"},
+         LOG_ERR,
+         "Stripe's answer is not what its API promises (prices, 200): no id"},
+        {{.kind = EVENT_SUSPECT, .request_id = "a", .count = 2},
+         LOG_WARNING,
+         "request a came back often and is worked alone, try 2"},
+        {{.kind = EVENT_GIVEN_BACK, .count = 5}, LOG_NOTICE, "5 requests were given back to the queue"},
+        {{.kind = EVENT_BATCH, .link = "save", .count = 8, .duration_us = 1500}, LOG_DEBUG, "save of 8 rows in 1.5 ms"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char line[LOG_LINE_MAX];
+        assert_int_equal(log_describe(&cases[i].event, line, sizeof line), cases[i].level);
+        assert_string_equal(line, cases[i].line);
+    }
+}
+
+static void a_long_event_is_cut(void **state) {
+    (void)state;
+    char text[3 * LOG_LINE_MAX];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    const struct event event = {.kind = EVENT_STRIPE_CALL, .link = text, .code = text, .text = text};
+    char line[100];
+    (void)log_describe(&event, line, sizeof line);
+    assert_int_equal(strlen(line), sizeof line - 1);
+}
+
+/* What the log writes to standard error, which is a file meanwhile. */
+static void capture(char *into, size_t size, void (*act)(struct log *log), int level) {
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    int before = dup(STDERR_FILENO);
+    assert_true(before >= 0 && dup2(fileno(file), STDERR_FILENO) >= 0);
+    struct log *log = log_new(level);
+    if (log)
+        act(log);
+    log_free(log);
+    assert_true(dup2(before, STDERR_FILENO) >= 0);
+    close(before);
+    rewind(file);
+    size_t length = fread(into, 1, size - 1, file);
+    into[length] = '\0';
+    (void)fclose(file);
+}
+
+static void write_hostile(struct log *log) {
+    log_message(log, LOG_INFO, MESSAGE_STARTED, "%s", "one\ntwo\033[31m\x7f\xc2\x9b ünd");
+}
+
+static void control_characters_are_escaped(void **state) {
+    (void)state;
+    char text[256];
+    capture(text, sizeof text, write_hostile, LOG_INFO);
+    assert_string_equal(text, "one\\x0atwo\\x1b[31m\\x7f\xc2\\x9b ünd\n");
+}
+
+static void write_long(struct log *log) {
+    static char text[3 * LOG_LINE_MAX];
+    memset(text, '\n', sizeof text - 1);
+    log_message(log, LOG_WARNING, MESSAGE_STARTED, "%s", text);
+}
+
+static void a_line_is_bounded(void **state) {
+    (void)state;
+    static char text[16 * LOG_LINE_MAX];
+    capture(text, sizeof text, write_long, LOG_INFO);
+    assert_int_equal(strlen(text), strlen("warning: ") + 4 * LOG_LINE_MAX + 1);
+}
+
+static void write_levels(struct log *log) {
+    log_event(log, &done);
+    log_event(log, &(struct event){.kind = EVENT_BATCH, .link = "load", .count = 1});
+    log_event(log, &(struct event){.kind = EVENT_PAUSED, .link = "stripe", .text = "down"});
+}
+
+static void what_is_less_urgent_is_left_out(void **state) {
+    (void)state;
+    char text[512];
+    capture(text, sizeof text, write_levels, LOG_WARNING);
+    assert_string_equal(text, "warning: waiting for Stripe: down\n");
+    capture(text, sizeof text, write_levels, LOG_DEBUG);
+    assert_non_null(strstr(text, "debug: load of 1 rows"));
+}
+
+/* ---- counters
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void recent_outcomes_are_forgotten(void **state) {
+    (void)state;
+    struct metrics *metrics = metrics_new("w");
+    assert_non_null(metrics);
+    const uint64_t second = 1000000;
+    struct event failed = {.kind = EVENT_REQUEST_DONE, .outcome = "failed", .code = "x", .status = 500};
+    metrics_event(metrics, &done, 1000 * second);
+    metrics_event(metrics, &done, 1050 * second);
+    metrics_event(metrics, &failed, 1059 * second);
+    struct metrics_recent minute = metrics_recent(metrics, 1059 * second, 60);
+    assert_int_equal(minute.created, 2);
+    assert_int_equal(minute.failed, 1);
+    minute = metrics_recent(metrics, 1060 * second, 60);
+    assert_int_equal(minute.created, 1);
+    struct metrics_recent all = metrics_recent(metrics, 1299 * second, METRICS_RECENT_SECONDS);
+    assert_int_equal(all.created, 2);
+    all = metrics_recent(metrics, 9000 * second, METRICS_RECENT_SECONDS);
+    assert_int_equal(all.created + all.failed, 0);
+    metrics_free(metrics);
+}
+
+static char *written(const struct metrics *metrics, const struct portal_state *state, const char *path) {
+    assert_int_equal(metrics_write(metrics, state, path), 0);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    char *text = calloc(1, 256 * 1024);
+    assert_non_null(text);
+    assert_true(fread(text, 1, 256 * 1024 - 1, file) > 0);
+    (void)fclose(file);
+    return text;
+}
+
+static void metrics_are_written_as_prometheus_text(void **state) {
+    (void)state;
+    char folder[] = "/tmp/metrics-XXXXXX";
+    char path[64];
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof path, "%s/portal.prom", folder);
+    struct metrics *metrics = metrics_new("host:1:\"2\"");
+    assert_non_null(metrics);
+    metrics_event(metrics, &done, 1);
+    metrics_event(metrics, &done, 1);
+    const struct event events[] = {
+        {.kind = EVENT_STRIPE_CALL, .link = "sessions", .status = 200, .count = 1, .duration_us = 200000},
+        {.kind = EVENT_STRIPE_CALL, .link = "sessions", .count = 2, .duration_us = 90000000},
+        {.kind = EVENT_PAUSED, .link = "store"},
+        {.kind = EVENT_PAUSED, .link = "store", .duration_us = 60000000},
+        {.kind = EVENT_RESUMED, .link = "store", .duration_us = 65000000},
+        {.kind = EVENT_DEAD_LETTER, .code = "invalid_request"},
+        {.kind = EVENT_GIVEN_BACK, .count = 5},
+        {.kind = EVENT_BATCH, .link = "save", .count = 8, .duration_us = 1500},
+    };
+    for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
+        metrics_event(metrics, &events[i], 1);
+    struct portal_state now = {.in_hand = 3, .calling = 2, .stripe = {.cause = "down", .since_us = 2500000}};
+    char *text = written(metrics, &now, path);
+    static const char *const lines[] = {
+        "portal_requests_total{outcome=\"created\",code=\"\"} 2\n",
+        "portal_request_duration_seconds_bucket{le=\"0.01\"} 0\n",
+        "portal_request_duration_seconds_bucket{le=\"0.025\"} 2\n",
+        "portal_request_duration_seconds_bucket{le=\"+Inf\"} 2\n",
+        "portal_request_duration_seconds_count 2\n",
+        "portal_stripe_calls_total{endpoint=\"sessions\",status=\"200\"} 1\n",
+        "portal_stripe_calls_total{endpoint=\"sessions\",status=\"none\"} 1\n",
+        "portal_stripe_call_duration_seconds_bucket{endpoint=\"sessions\",le=\"60\"} 1\n",
+        "portal_stripe_call_duration_seconds_bucket{endpoint=\"sessions\",le=\"+Inf\"} 2\n",
+        "portal_stripe_retries_total{endpoint=\"sessions\"} 1\n",
+        "portal_pauses_total{link=\"store\"} 1\n",
+        "portal_paused_seconds_total{link=\"store\"} 65.000000\n",
+        "portal_paused_seconds_total{link=\"stripe\"} 2.500000\n",
+        "portal_paused{link=\"stripe\"} 1\n",
+        "portal_paused{link=\"store\"} 0\n",
+        "portal_dead_letters_total{reason=\"invalid_request\"} 1\n",
+        "portal_requests_given_back_total 5\n",
+        "portal_batch_rows_bucket{kind=\"save\",le=\"8\"} 1\n",
+        "portal_requests_in_hand 3\n",
+        "portal_requests_in_stage{stage=\"calling\"} 2\n",
+        "worker=\"host:1:\\\"2\\\"\"} 1\n",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        if (!strstr(text, lines[i]))
+            fail_msg("no %s in:\n%s", lines[i], text);
+    free(text);
+    metrics_free(metrics);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0); /* nothing is left beside it */
+}
+
+static void series_are_bounded(void **state) {
+    (void)state;
+    char path[] = "/tmp/metrics-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    struct metrics *metrics = metrics_new("w");
+    assert_non_null(metrics);
+    for (unsigned i = 0; i < 1000; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "name-%u", i);
+        const struct event call = {.kind = EVENT_STRIPE_CALL, .link = name, .status = 200, .duration_us = 1};
+        const struct event letter = {.kind = EVENT_DEAD_LETTER, .code = name};
+        metrics_event(metrics, &call, 1);
+        metrics_event(metrics, &letter, 1);
+    }
+    const struct portal_state now = {0};
+    char *text = written(metrics, &now, path);
+    assert_non_null(strstr(text, "portal_dead_letters_total{reason=\"name-62\"} 1\n"));
+    assert_non_null(strstr(text, "portal_dead_letters_total{reason=\"other\"} 937\n"));
+    assert_null(strstr(text, "name-63"));
+    free(text);
+    metrics_free(metrics);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void metrics_that_cannot_be_written_are_an_error(void **state) {
+    (void)state;
+    struct metrics *metrics = metrics_new("w");
+    assert_non_null(metrics);
+    const struct portal_state now = {0};
+    assert_int_equal(metrics_write(metrics, &now, "/nowhere/at/all.prom"), -ENOENT);
+    metrics_free(metrics);
+}
+
+/* ---- the status line
+ * ------------------------------------------------------------------------------------------------- */
+
+static void the_status_says_what_it_waits_for(void **state) {
+    (void)state;
+    struct metrics *metrics = metrics_new("w");
+    assert_non_null(metrics);
+    char line[512];
+    struct portal_state now = {.intake = true};
+    report_status_line(&now, metrics, 1000000, false, line, sizeof line);
+    assert_string_equal(line, "Ready: 0 in hand, 0.0 requests/s");
+    metrics_event(metrics, &done, 1000000);
+    now.in_hand = 2;
+    report_status_line(&now, metrics, 1000000, false, line, sizeof line);
+    assert_string_equal(line, "Working: 2 in hand, 0.1 requests/s");
+    now.stripe = (struct link_pause){.cause = "refused\nREADY=1", .since_us = 31000000};
+    now.broker = (struct link_pause){.cause = "away", .since_us = 1000000};
+    report_status_line(&now, metrics, 1000000, false, line, sizeof line);
+    assert_string_equal(line, "Paused: waiting for RabbitMQ since 1 s (away), Stripe since 31 s (refused READY=1); "
+                              "2 in hand, 0.1 requests/s");
+    report_status_line(&now, metrics, 1000000, true, line, sizeof line);
+    assert_true(strncmp(line, "Stopping: waiting for ", 22) == 0);
+    metrics_free(metrics);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_event_has_its_words),
+        cmocka_unit_test(a_long_event_is_cut),
+        cmocka_unit_test(control_characters_are_escaped),
+        cmocka_unit_test(a_line_is_bounded),
+        cmocka_unit_test(what_is_less_urgent_is_left_out),
+        cmocka_unit_test(recent_outcomes_are_forgotten),
+        cmocka_unit_test(metrics_are_written_as_prometheus_text),
+        cmocka_unit_test(series_are_bounded),
+        cmocka_unit_test(metrics_that_cannot_be_written_are_an_error),
+        cmocka_unit_test(the_status_says_what_it_waits_for),
+    };
+    return cmocka_run_group_tests_name("report", tests, NULL, NULL);
+}
