@@ -30,8 +30,12 @@ static void a_configuration_is_leased_by_one_at_a_time(void **state) {
     harness_succeed(&two, &b);
     assert_false(b.task.configuration.leased);
     assert_in_range(b.task.configuration.retry_ms, 20000, 30000);
-    harness_succeed(&one, &a); /* one's own is granted again */
+    admin_do("UPDATE portal.configurations SET leased_until = clock_timestamp() + interval '5 s'");
+    harness_succeed(&one, &a); /* one's own is granted again, from now */
     assert_true(a.task.configuration.leased);
+    harness_succeed(&two, &b);
+    assert_false(b.task.configuration.leased);
+    assert_in_range(b.task.configuration.retry_ms, 20000, 30000);
 
     /* Who does not hold it can neither keep nor release. */
     struct outcome_of keep = configuration_task(STORE_CONFIGURATION_KEEP, "b");
@@ -127,6 +131,8 @@ static void send_times_never_overlap(void **state) {
     admin_do("UPDATE portal.tokens SET next_at = next_at - interval '1 hour'");
     harness_succeed(&two, &second);
     assert_true(second.task.tokens.first_us < 100000);
+    harness_succeed(&one, &first);
+    assert_in_range(first.task.tokens.first_us, 300000, 500000);
 }
 
 static void a_slow_down_holds_for_all(void **state) {
