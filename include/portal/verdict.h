@@ -39,9 +39,9 @@ void refusal_text(const struct refusal *refusal, char *text, size_t size);
 int verdict_session(const json_t *answer, const char *customer, bool https, struct session *session,
                     struct refusal *refusal);
 
-/* The list in a list answer (borrowed) and whether more follows: 0 or -EBADMSG. Every element is an object with an id.
- */
-int verdict_list(const json_t *answer, const json_t **data, bool *has_more, struct refusal *refusal);
+/* The list in a list answer (borrowed) and whether more follows: 0 or -EBADMSG. Every element is an object with an id,
+ * and the last one is not `after` (the starting_after it was asked with, or NULL), for such a list would never end. */
+int verdict_list(const json_t *answer, const char *after, const json_t **data, bool *has_more, struct refusal *refusal);
 
 /* Notes that an answer is not what Stripe promises. Result: -EBADMSG. */
 int verdict_misbehaved(struct refusal *refusal, const char *what);

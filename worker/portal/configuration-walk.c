@@ -8,6 +8,7 @@
 #include "configuration.h"
 #include "portal-internal.h"
 #include "portal/form.h"
+#include "request-internal.h"
 
 enum {
     LEASE_SECONDS = 60,    /* longer than the walk takes while all is well; then another may go on with the same key */
@@ -42,8 +43,12 @@ void walk_clear(struct configuration *configuration) {
     text_replace(&configuration->stale, NULL);
 }
 
-static void submit(struct configuration *configuration, enum walk walk, enum store_kind kind,
-                   void (*done)(struct store_task *, enum store_status)) {
+static void submit(struct configuration *configuration) {
+    configuration->portal->store.submit(configuration->portal->store.self, &configuration->task);
+}
+
+static void prepare(struct configuration *configuration, enum walk walk, enum store_kind kind,
+                    void (*done)(struct store_task *, enum store_status)) {
     configuration->walk = walk;
     configuration_row_clear(&configuration->task.configuration);
     configuration->task = (struct store_task){.kind = kind, .done = done};
@@ -81,7 +86,8 @@ static void released(struct store_task *task, enum store_status status) {
 
 /* Looked in vain: the next one may. */
 static void release(struct configuration *configuration) {
-    submit(configuration, WALK_RELEASING, STORE_CONFIGURATION_RELEASE, released);
+    prepare(configuration, WALK_RELEASING, STORE_CONFIGURATION_RELEASE, released);
+    submit(configuration);
 }
 
 /* ---- the store: is it known? ---- */
@@ -115,7 +121,8 @@ static void found(struct store_task *task, enum store_status status) {
 
 void walk_find(struct configuration *configuration) {
     configuration->key_number = 0;
-    submit(configuration, WALK_FINDING, STORE_CONFIGURATION_FIND, found);
+    prepare(configuration, WALK_FINDING, STORE_CONFIGURATION_FIND, found);
+    submit(configuration);
 }
 
 static void forgot(struct store_task *task, enum store_status status) {
@@ -128,8 +135,9 @@ static void forgot(struct store_task *task, enum store_status status) {
 }
 
 void walk_forget(struct configuration *configuration) {
-    submit(configuration, WALK_FORGETTING, STORE_CONFIGURATION_FORGET, forgot);
+    prepare(configuration, WALK_FORGETTING, STORE_CONFIGURATION_FORGET, forgot);
     configuration->task.configuration.id = configuration->stale;
+    submit(configuration);
 }
 
 /* A call is stopped; what the store has is waited for, and its answer not taken over. */
@@ -193,7 +201,8 @@ static void leased(struct store_task *task, enum store_status status) {
 }
 
 static void lease(struct configuration *configuration) {
-    submit(configuration, WALK_LEASING, STORE_CONFIGURATION_LEASE, leased);
+    prepare(configuration, WALK_LEASING, STORE_CONFIGURATION_LEASE, leased);
+    submit(configuration);
 }
 
 void walk_refresh(struct configuration *configuration) {
@@ -338,15 +347,18 @@ static void listed(struct errand *errand, enum errand_end end, const json_t *ans
     bool has_more;
     if (!call_did(configuration, end, refusal))
         return;
-    if (verdict_list(answer, &data, &has_more, &wrong) < 0) {
+    if (verdict_list(answer, configuration->cursor, &data, &has_more, &wrong) < 0) {
         errand_retry(errand, &wrong);
         return;
     }
     const json_t *chosen = choose(configuration, data);
-    if (chosen) {
+    const char *id = json_string_value(json_object_get(chosen, "id"));
+    if (id && !request_is_stripe_id(id, "bpc_")) {
+        (void)verdict_misbehaved(&wrong, "a configuration has no id bpc_…");
+        errand_retry(errand, &wrong);
+    } else if (id) {
         char *product = configuration->per_product ? strdup(configuration->asked_product) : NULL;
-        keep(configuration, strdup(json_string_value(json_object_get(chosen, "id"))), product, NULL,
-             configuration->per_product);
+        keep(configuration, strdup(id), product, NULL, configuration->per_product);
     } else if (has_more && configuration->per_product) {
         if (set_cursor(configuration, data))
             next_list_page(configuration);
@@ -420,7 +432,7 @@ static void prices_read(struct errand *errand, enum errand_end end, const json_t
     bool has_more;
     if (!call_did(configuration, end, refusal))
         return;
-    if (verdict_list(answer, &data, &has_more, &wrong) < 0)
+    if (verdict_list(answer, configuration->cursor, &data, &has_more, &wrong) < 0)
         errand_retry(errand, &wrong);
     else if (!add_prices(configuration, data) || (has_more && !set_cursor(configuration, data)))
         out_of_memory(configuration);
@@ -455,8 +467,8 @@ static void written(struct errand *errand, enum errand_end end, const json_t *an
     if (!call_did(configuration, end, refusal))
         return;
     const char *id = json_string_value(json_object_get(answer, "id"));
-    if (!id || strlen(id) > STRIPE_ID_MAX) {
-        (void)verdict_misbehaved(&wrong, "the configuration has no id");
+    if (!id || !request_is_stripe_id(id, "bpc_")) {
+        (void)verdict_misbehaved(&wrong, "the configuration has no id bpc_…");
         errand_retry(errand, &wrong);
         return;
     }
@@ -508,6 +520,11 @@ static void kept(struct store_task *task, enum store_status status) {
     struct configuration *configuration = of_task(task);
     struct configuration_row *row = &task->configuration;
     portal_turn_soon(configuration->portal);
+    if (status == STORE_BAD_VALUE) {
+        configuration_fail_all(configuration, CODE_INTERNAL_ERROR, "The portal configuration could not be saved", NULL);
+        end_walk(configuration);
+        return;
+    }
     if (status != STORE_DONE) {
         store_failed(configuration->portal, task, status);
         configuration->walk = WALK_UNKEPT;
@@ -532,15 +549,16 @@ static void keep(struct configuration *configuration, char *id, char *product, c
         free(fingerprint);
         return;
     }
-    submit(configuration, WALK_KEEPING, STORE_CONFIGURATION_KEEP, kept);
+    prepare(configuration, WALK_KEEPING, STORE_CONFIGURATION_KEEP, kept);
     struct configuration_row *row = &configuration->task.configuration;
     row->id = id;
     row->product = product;
     row->fingerprint = fingerprint;
     row->managed = managed;
+    submit(configuration);
 }
 
 void walk_keep_again(struct configuration *configuration) {
     configuration->walk = WALK_KEEPING;
-    configuration->portal->store.submit(configuration->portal->store.self, &configuration->task);
+    submit(configuration);
 }

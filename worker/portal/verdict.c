@@ -129,7 +129,8 @@ int verdict_session(const json_t *answer, const char *customer, bool https, stru
     return session_copy(&borrowed, session);
 }
 
-int verdict_list(const json_t *answer, const json_t **data, bool *has_more, struct refusal *refusal) {
+int verdict_list(const json_t *answer, const char *after, const json_t **data, bool *has_more,
+                 struct refusal *refusal) {
     *data = json_object_get(answer, "data");
     const json_t *more = json_object_get(answer, "has_more"), *element;
     size_t index;
@@ -142,5 +143,8 @@ int verdict_list(const json_t *answer, const json_t **data, bool *has_more, stru
     *has_more = json_is_true(more);
     if (*has_more && json_array_size(*data) == 0)
         return verdict_misbehaved(refusal, "the list is empty, yet more is to follow");
+    element = json_array_get(*data, json_array_size(*data) - 1);
+    if (*has_more && after && strcmp(text_of(element, "id"), after) == 0)
+        return verdict_misbehaved(refusal, "a page of the list repeats the one before");
     return 0;
 }
