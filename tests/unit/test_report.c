@@ -16,6 +16,8 @@
 #include "../../worker/daemon/report.h"
 #include "daemon/messages.h"
 
+enum { TEXT_MAX = 256 * 1024 };
+
 static const struct event done = {.kind = EVENT_REQUEST_DONE,
                                   .request_id = "r-1",
                                   .outcome = "created",
@@ -145,7 +147,7 @@ static void a_line_is_bounded(void **state) {
     (void)state;
     static char text[16 * LOG_LINE_MAX];
     capture(text, sizeof text, write_long, LOG_INFO);
-    assert_int_equal(strlen(text), strlen("warning: ") + 4 * LOG_LINE_MAX + 1);
+    assert_int_equal(strlen(text), strlen("warning: \n") + strlen("\\x0a") * LOG_LINE_MAX);
 }
 
 static void write_levels(struct log *log) {
@@ -191,9 +193,9 @@ static char *written(const struct metrics *metrics, const struct portal_state *s
     assert_int_equal(metrics_write(metrics, state, path), 0);
     FILE *file = fopen(path, "r");
     assert_non_null(file);
-    char *text = calloc(1, 256 * 1024);
+    char *text = calloc(1, TEXT_MAX);
     assert_non_null(text);
-    assert_true(fread(text, 1, 256 * 1024 - 1, file) > 0);
+    assert_true(fread(text, 1, TEXT_MAX - 1, file) > 0);
     (void)fclose(file);
     return text;
 }

@@ -84,10 +84,9 @@ static void put_requests(FILE *file, const struct metrics *metrics) {
     put_family(file, "portal_requests_total", "Requests answered and acknowledged, by outcome and code.", "outcome",
                "code", &metrics->requests);
     head(file, "portal_request_duration_seconds", "histogram", "From delivery to acknowledgement.");
-    put_histogram(file, "portal_request_duration_seconds", NULL, NULL, metrics_seconds_bounds,
-                  &metrics->request_seconds);
+    put_histogram(file, "portal_request_duration_seconds", NULL, "", metrics_seconds_bounds, &metrics->request_seconds);
     head(file, "portal_request_queue_seconds", "histogram", "From the sender's timestamp to delivery.");
-    put_histogram(file, "portal_request_queue_seconds", NULL, NULL, metrics_seconds_bounds, &metrics->queue_seconds);
+    put_histogram(file, "portal_request_queue_seconds", NULL, "", metrics_seconds_bounds, &metrics->queue_seconds);
     put_family(file, "portal_dead_letters_total", "Requests put into portal.dead, by reason.", "reason", NULL,
                &metrics->dead_letters);
     put_counter(file, "portal_replies_returned_total", "Replies that no queue took.", metrics->returned);

@@ -51,7 +51,7 @@ int settings_refuse(const struct setting *setting, const char *value, FILE *erro
         (void)fprintf(errors, "%s is wrong: %s\n", setting->name, setting->right);
     else {
         (void)fprintf(errors, "%s is \"", setting->name);
-        for (size_t i = 0; value[i] && i < SHOWN_MAX; i++) {
+        for (size_t i = 0; i < SHOWN_MAX && value[i]; i++) {
             unsigned char c = (unsigned char)value[i];
             if (c < ' ' || c == 0x7f)
                 (void)fprintf(errors, "\\x%02x", c);

@@ -43,7 +43,6 @@ struct stripe {
     CURLSH *share; /* TLS sessions, so that a new connection costs less */
     struct call *active;
     struct call *spare;
-    unsigned spares;
     struct stripe_exchange *failed; /* at once, to be reported from the loop; linked through `link` */
     sd_event_source *report;
     sd_event_source *watch; /* looks for calls that take too long */
@@ -121,7 +120,6 @@ static struct call *call_take(struct stripe *stripe) {
     struct call *call = stripe->spare;
     if (call) {
         stripe->spare = call->next;
-        stripe->spares--;
         call->next = NULL;
         return call;
     }
@@ -137,20 +135,15 @@ static struct call *call_take(struct stripe *stripe) {
     return call;
 }
 
-/* Keeps it for the next exchange, at most as many as there are connections. */
+/* Keeps it for the next exchange: there are never more than were under way at once, which the core bounds. */
 static void call_give(struct call *call) {
     struct stripe *stripe = call->stripe;
     call->exchange = NULL;
     call->headers = stripe_headers_unref(call->headers);
     stripe_answer_reset(&call->answer);
-    if (stripe->spares >= stripe->settings.concurrency) {
-        call_free(call);
-        return;
-    }
     call->previous = NULL;
     call->next = stripe->spare;
     stripe->spare = call;
-    stripe->spares++;
 }
 
 /* Puts it in front of the active; the oldest is last. */
@@ -164,6 +157,8 @@ static void call_link(struct call *call) {
 }
 
 static void call_unlink(struct call *call) {
+    assert((call->stripe->active == call) == (call->previous == NULL));
+
     if (call->previous)
         call->previous->next = call->next;
     else
@@ -523,7 +518,7 @@ void stripe_free(struct stripe *stripe) {
     while (stripe->active) {
         struct call *call = stripe->active;
         (void)call_end(call);
-        call_free(call);
+        call_give(call);
     }
     while (stripe->spare) {
         struct call *call = stripe->spare;
