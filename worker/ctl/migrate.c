@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "links/database.h"
+#include "links/store.h"
 #include "portal/text.h"
 #include "portalctl.h"
 
@@ -289,6 +290,10 @@ static int run(const char *directory) {
                           : "is not set; it names the database: "
                             "postgresql://user:password@host/database",
                 error < 0 ? strerror(-error) : "");
+        return CTL_CONFIGURATION;
+    }
+    if (store_url_check(url, cause, sizeof cause) < 0) {
+        fprintf(stderr, "portalctl: DATABASE_URL %s\n", cause);
         return CTL_CONFIGURATION;
     }
     if (migrations_list(&migrations, directory) < 0)
