@@ -14,7 +14,7 @@
 enum { STORE_MIGRATION = 5 };
 
 /* How many expired URLs one statement wipes: few enough not to hold up what waits behind it (about 10 ms). */
-enum { STORE_WIPE_ROWS = 1000 };
+enum { STORE_WIPE_ROWS = 500 };
 
 /* ---- parameters ---- */
 
