@@ -293,7 +293,7 @@ static int run(const char *directory) {
         return CTL_CONFIGURATION;
     }
     if (store_url_check(url, cause, sizeof cause) < 0) {
-        fprintf(stderr, "portalctl: DATABASE_URL %s\n", cause);
+        fprintf(stderr, "portalctl: DATABASE_URL is wrong: %s\n", cause);
         return CTL_CONFIGURATION;
     }
     if (migrations_list(&migrations, directory) < 0)

@@ -38,12 +38,12 @@ int store_url_check(const char *url, char *error, size_t error_size) {
 
     if (!options || !*url)
         snprintf(error, error_size,
-                 "is postgresql://user:password@host:5432/database, with special characters in the password "
+                 "expected postgresql://user:password@host:5432/database, with special characters in the password "
                  "percent-encoded, or words of libpq such as host=… dbname=…");
     else if (host && strchr(host, '@'))
-        snprintf(error, error_size, "has to have every @ in the password written as %%40");
+        snprintf(error, error_size, "every @ in the password has to be written as %%40");
     else if (!ports_are_good(port))
-        snprintf(error, error_size, "has to have ports from 1 to 65535");
+        snprintf(error, error_size, "ports go from 1 to 65535");
     else
         r = 0;
     PQconninfoFree(options);
