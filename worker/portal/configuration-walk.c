@@ -54,7 +54,6 @@ static void prepare(struct configuration *configuration, enum walk walk, enum st
     configuration->task = (struct store_task){.kind = kind, .done = done};
     configuration->task.configuration = (struct configuration_row){
         .key = configuration->key, .holder = configuration->portal->settings.worker, .lease_seconds = LEASE_SECONDS};
-    configuration->portal->store.submit(configuration->portal->store.self, &configuration->task);
 }
 
 static struct configuration *of_task(struct store_task *task) {
