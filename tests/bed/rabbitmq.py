@@ -149,6 +149,11 @@ class RabbitMQ:
     def connections(self):
         return self.evaluate("length(rabbit_networking:connections())")
 
+    def tail(self, lines):
+        """The end of the node's own log."""
+        logs = (self.directory / "log").glob(f"{self.node}.log")
+        return "\n".join(line for log in logs for line in log.read_text(errors="replace").splitlines()[-lines:])
+
     def url(self, virtual_host, user, password):
         return f"amqp://{user}:{password}@127.0.0.1:{self.port}/{virtual_host}"
 

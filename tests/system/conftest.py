@@ -65,3 +65,5 @@ def pytest_runtest_makereport(item, call):
     if report.failed and service is not None:
         report.sections.append(("portal-worker", service.logs()))
         report.sections.append(("stripe-emulator", service.emulator.process.tail(10)))
+        report.sections.append(("PostgreSQL", service.bed.postgres.process.tail(30)))
+        report.sections.append(("RabbitMQ", service.bed.rabbitmq.tail(20)))

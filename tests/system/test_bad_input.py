@@ -4,6 +4,7 @@ import datetime
 import json
 
 import pytest
+from conftest import check_discreet
 
 from bed.process import SANITIZED
 from bed.service import DEAD, REQUESTS
@@ -60,7 +61,7 @@ MALFORMED = [
 
 
 @pytest.fixture(scope="module")
-def served(bed):
+def shared(bed):
     """One service for the many small cases of this file: also a test that none of them hurts the next."""
     bed.heal()
     corner = bed.service()
@@ -68,8 +69,13 @@ def served(bed):
     corner.good_team = corner.team()
     corner.start_worker()
     yield corner
-    assert corner.workers[0].stop() == 0
     corner.close()
+
+
+@pytest.fixture
+def served(shared, request):
+    request.node.service = shared  # whose logs to show where the test fails
+    return shared
 
 
 @pytest.mark.parametrize("body, word", [case[1:] for case in MALFORMED], ids=[case[0] for case in MALFORMED])
@@ -180,3 +186,9 @@ def test_garbage_between_good_requests_delays_none_of_them(served):
         good.append(served.request({"team_id": served.good_team}))
     for reply in served.wait_replies(good):
         assert reply["outcome"] in ("created", "reused")
+
+
+def test_after_all_that_the_worker_ends_in_order(served):
+    [worker] = served.workers
+    assert worker.stop() == 0
+    check_discreet(served, worker.text())
