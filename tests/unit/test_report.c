@@ -78,7 +78,7 @@ static void each_event_has_its_words(void **state) {
         {{.kind = EVENT_SLOWED, .link = "sessions", .text = "429"},
          LOG_WARNING,
          "Stripe limits the rate of sessions, the fleet slows down: 429"},
-        {{.kind = EVENT_CONFIGURATION, .configuration = "bpc_1", .code = "created"},
+        {{.kind = EVENT_CONFIGURATION, .configuration = "bpc_1", .text = "created"},
          LOG_NOTICE,
          "portal configuration bpc_1: created"},
         {{.kind = EVENT_STRIPE_MISBEHAVED, .link = "prices", .status = 200, .text = "no id"},

@@ -45,13 +45,17 @@ static const char *link_name(const char *link) {
     return link ? link : "something";
 }
 
+static bool given(const char *text) {
+    return text && text[0];
+}
+
 static const char *or_else(const char *text, const char *instead) {
-    return text && text[0] ? text : instead;
+    return given(text) ? text : instead;
 }
 
 static int request_done(const struct event *event, struct line *line) {
     add(line, "request %s: %s", or_else(event->request_id, "without id"), or_else(event->outcome, "done"));
-    if (event->code)
+    if (given(event->code))
         add(line, " %s", event->code);
     if (event->team_id)
         add(line, ", team %" PRId64, event->team_id);
@@ -60,7 +64,7 @@ static int request_done(const struct event *event, struct line *line) {
     if (event->generation > 1)
         add(line, ", generation %" PRIu32, event->generation);
     add(line, ", %.0f ms", ms(event->duration_us));
-    if (event->text)
+    if (given(event->text))
         add(line, ": %s", event->text);
     return event->status >= 500 ? LOG_WARNING : LOG_INFO;
 }
@@ -68,7 +72,7 @@ static int request_done(const struct event *event, struct line *line) {
 static int dead_letter(const struct event *event, struct line *line) {
     add(line, "request %s is in portal.dead: %s", or_else(event->request_id, "without id"),
         or_else(event->code, "no reason"));
-    if (event->text)
+    if (given(event->text))
         add(line, ": %s", event->text);
     return LOG_WARNING;
 }
@@ -82,11 +86,11 @@ static int stripe_call(const struct event *event, struct line *line) {
     add(line, " in %.0f ms", ms(event->duration_us));
     if (event->count > 1)
         add(line, ", attempt %u", event->count);
-    if (event->stripe_request_id && event->stripe_request_id[0])
+    if (given(event->stripe_request_id))
         add(line, ", %s", event->stripe_request_id);
-    if (event->code)
+    if (given(event->code))
         add(line, ", %s", event->code);
-    if (event->text)
+    if (given(event->text))
         add(line, ": %s", event->text);
     return LOG_DEBUG;
 }
@@ -105,7 +109,7 @@ static int misbehaved(const struct event *event, struct line *line) {
     add(line, "Stripe's answer is not what its API promises (%s", or_else(event->link, "unknown endpoint"));
     if (event->status)
         add(line, ", %d", event->status);
-    if (event->stripe_request_id && event->stripe_request_id[0])
+    if (given(event->stripe_request_id))
         add(line, ", %s", event->stripe_request_id);
     add(line, "): %s", or_else(event->text, "no more is known"));
     return LOG_ERR;
@@ -115,15 +119,14 @@ static int suspect(const struct event *event, struct line *line) {
     add(line, "request %s came back often and is worked alone", or_else(event->request_id, "without id"));
     if (event->count)
         add(line, ", try %u", event->count);
-    if (event->text)
+    if (given(event->text))
         add(line, ": %s", event->text);
     return LOG_WARNING;
 }
 
 static int configuration(const struct event *event, struct line *line) {
-    add(line, "portal configuration %s: %s", or_else(event->configuration, "unknown"), or_else(event->code, "changed"));
-    if (event->text)
-        add(line, ": %s", event->text);
+    add(line, "portal configuration %s: %s", or_else(event->configuration, "unknown"),
+        or_else(event->text, or_else(event->code, "changed")));
     return LOG_NOTICE;
 }
 

@@ -109,8 +109,9 @@ static void put_stripe(FILE *file, const struct metrics *metrics) {
                &metrics->slowed);
     put_family(file, "portal_stripe_misbehaved_total", "Answers that are not what Stripe's API promises.", "endpoint",
                NULL, &metrics->misbehaved);
-    put_family(file, "portal_configurations_total", "Portal configurations found, made, changed or forgotten.", "event",
-               NULL, &metrics->configurations);
+    put_family(file, "portal_configurations_total",
+               "Portal configurations created, updated, forgotten, or refused by Stripe.", "event", NULL,
+               &metrics->configurations);
 }
 
 static void put_batches(FILE *file, const struct metrics *metrics) {

@@ -109,6 +109,13 @@ static void stripe_call(struct metrics *metrics, const struct event *event) {
     observe_us(&metrics->endpoints[i].seconds, event->duration_us);
 }
 
+/* What happened to a configuration, as one of few words. */
+static const char *configuration_event(const struct event *event) {
+    if (event->text && (strcmp(event->text, "created") == 0 || strcmp(event->text, "updated") == 0))
+        return event->text;
+    return event->status ? "refused" : "forgotten";
+}
+
 static void batch(struct metrics *metrics, const struct event *event) {
     int kind = event->link && strcmp(event->link, "save") == 0 ? BATCH_SAVE : BATCH_LOAD;
     observe(&metrics->batches[kind].rows, metrics_rows_bounds, event->count);
@@ -145,7 +152,7 @@ void metrics_event(struct metrics *metrics, const struct event *event, uint64_t 
         count(&metrics->slowed, event->link, NULL, 1);
         break;
     case EVENT_CONFIGURATION:
-        count(&metrics->configurations, event->code, NULL, 1);
+        count(&metrics->configurations, configuration_event(event), NULL, 1);
         break;
     case EVENT_STRIPE_MISBEHAVED:
         count(&metrics->misbehaved, event->link, NULL, 1);

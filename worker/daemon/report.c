@@ -19,6 +19,7 @@
 enum {
     STATUS_US = 2 * 1000000,
     HEARTBEAT_US = 10 * 1000000,
+    METRICS_US = 10 * 1000000,
     TIMER_ACCURACY_US = 100 * 1000,
     STATUS_MAX = 512,
     RATE_SECONDS = 10,
@@ -36,7 +37,8 @@ struct report {
     uint64_t started_us; /* since 1970 */
     char status[STATUS_MAX];
 
-    uint64_t heartbeat_at;
+    uint64_t heartbeat_at; /* when the next is due, as the next */
+    uint64_t metrics_at;
     struct store_task heartbeat;
     char *heartbeat_state; /* not NULL while it is under way */
     bool metrics_failed;   /* told already */
@@ -132,8 +134,6 @@ static void heartbeat_done(struct store_task *task, enum store_status status) {
 }
 
 static void beat(struct report *report, const struct portal_state *state, uint64_t now) {
-    if (report->heartbeat_state || state->store.cause)
-        return;
     json_t *json = state_json(report, state, now);
     report->heartbeat_state = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
@@ -168,9 +168,12 @@ static int on_timer(sd_event_source *source, uint64_t time, void *userdata) {
     struct portal_state state;
     portal_state(report->portal, &state);
     refresh_status(report, &state, now);
-    if (now >= report->heartbeat_at) {
+    if (now >= report->heartbeat_at && !report->heartbeat_state && !state.store.cause) {
         report->heartbeat_at = now + HEARTBEAT_US;
         beat(report, &state, now);
+    }
+    if (now >= report->metrics_at) {
+        report->metrics_at = now + METRICS_US;
         write_metrics(report, &state);
     }
     int r = sd_event_source_set_time(source, now + STATUS_US);
