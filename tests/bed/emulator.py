@@ -30,15 +30,23 @@ class Emulator:
         self.start()
 
     def start(self):
-        """Starts it, or starts it anew at the same address with the same data, and nothing else remembered."""
+        """Starts it, or starts it anew at the same address with the same data, and nothing else remembered. It has the
+        data before it listens: a worker that was waiting for it asks at once."""
         seen = len(self.log.read_text()) if self.log.exists() else 0
-        self.process = Process([BUILD / "stripe-emulator", "--listen", self.address, *self.arguments], log=self.log)
+        data = self.log.with_suffix(".json")
+        data.write_text(json.dumps(self._merge()))
+        self.process = Process([BUILD / "stripe-emulator", "--listen", self.address, "--api-key", self.secret_key,
+                                "--data", data, *self.arguments], log=self.log)
         urls = wait_until(lambda: self._listening(seen), lambda: f"the emulator to listen:\n{self.process.tail()}")
         self.url, self.https_url = urls[0], urls[-1]
         self.address = self.url.partition("://")[2]
-        self._admin("POST", "keys", {"accept": [self.secret_key]})
-        for objects in self.merged or [{"customers": "any"}]:
-            self._admin("POST", "data", objects)
+
+    def _merge(self):
+        whole = {"customers": "any"}
+        for objects in self.merged:
+            for kind, more in objects.items():
+                whole[kind] = whole[kind] + more if isinstance(whole.get(kind), list) and isinstance(more, list) else more
+        return whole
 
     def _listening(self, seen):
         if not self.process.alive():

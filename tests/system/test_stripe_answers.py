@@ -79,7 +79,7 @@ def test_what_stripe_refuses_for_good_is_told_in_its_own_words(ready):
 
 def test_a_list_that_never_ends_does_not_hang_the_worker(ready):
     endless = {"object": "list", "url": "/v1/prices", "has_more": True,
-               "data": [{"id": "price_same", "object": "price", "product": "prod_base", "active": True}]}
+               "data": [{"id": "price_prod_base_1", "object": "price", "product": "prod_base", "active": True}]}
     ready.emulator.fault(PRICES, count=3, json=endless)
     assert ready.ask({"team_id": ready.team()})["outcome"] == "created"
 
