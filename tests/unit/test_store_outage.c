@@ -68,6 +68,21 @@ static void without_a_connection_tasks_are_lost_soon(void **state) {
     harness_stop(&harness);
 }
 
+/* Whoever hears that a task is lost waits for the next time the store is up: that must not be the one before. */
+static void what_is_lost_is_told_before_the_store_is_up_again(void **state) {
+    (void)state;
+    struct harness harness;
+    struct outcome_of beat = heartbeat();
+    start(&harness, "store", "worker");
+    (void)poll(NULL, 0, 500); /* the connection is there, but the loop does not know yet */
+    harness_submit(&harness, &beat);
+    harness_until(&harness, beat.done || harness.up);
+    assert_true(beat.done);
+    assert_int_equal(beat.status, STORE_LOST);
+    harness_until(&harness, harness.up);
+    harness_stop(&harness);
+}
+
 static void a_killed_server_costs_only_time(void **state) {
     (void)state;
     struct harness harness;
@@ -346,6 +361,7 @@ static void a_store_can_be_freed_at_any_time(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_a_connection_tasks_are_lost_soon),
+        cmocka_unit_test(what_is_lost_is_told_before_the_store_is_up_again),
         cmocka_unit_test(a_killed_server_costs_only_time),
         cmocka_unit_test(a_server_that_stands_still_is_given_up_in_time),
         cmocka_unit_test(a_busy_server_is_not_given_up_while_it_answers),

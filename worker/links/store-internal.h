@@ -98,11 +98,9 @@ extern const struct statement statement_heartbeat, statement_wipe;
 /* Whether a heartbeat or a wipe found as many expired URLs as it may take at once. */
 bool statement_wiped_full(const PGresult *result);
 
-/* What an SQLSTATE means for a task; NULL or "": the connection went, as libpq's own errors have none. */
+/* What an SQLSTATE means for a task. STORE_LOST: the connection is of no more use; so it is with NULL or "", as libpq's
+ * own errors have none. */
 enum store_status statement_status(const char *sqlstate);
-
-/* Whether it means that this connection is of no more use. */
-bool statement_ends_connection(const char *sqlstate);
 
 /* ---- connecting ---- */
 

@@ -40,8 +40,8 @@ static bool among(const char *sqlstate, const char *const *entries) {
     return false;
 }
 
-bool statement_ends_connection(const char *sqlstate) {
-    static const char *const entries[] = {
+enum store_status statement_status(const char *sqlstate) {
+    static const char *const lost[] = {
         "08",    /* connection_exception */
         "57P01", /* admin_shutdown: also pg_terminate_backend() */
         "57P02", /* crash_shutdown */
@@ -52,10 +52,6 @@ bool statement_ends_connection(const char *sqlstate) {
         "26000", /* invalid_sql_statement_name: somebody between us and the server has dropped what was prepared */
         NULL,
     };
-    return !sqlstate || !*sqlstate || among(sqlstate, entries);
-}
-
-enum store_status statement_status(const char *sqlstate) {
     static const char *const bad_value[] = {"22", "23", NULL};
     static const char *const denied[] = {
         "28",    /* invalid_authorization_specification */
@@ -66,7 +62,7 @@ enum store_status statement_status(const char *sqlstate) {
         "42883", /* undefined_function */
         NULL,
     };
-    if (statement_ends_connection(sqlstate))
+    if (!sqlstate || !*sqlstate || among(sqlstate, lost))
         return STORE_LOST;
     if (among(sqlstate, bad_value))
         return STORE_BAD_VALUE;

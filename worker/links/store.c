@@ -157,6 +157,18 @@ static void store_begin(struct store *store) {
         store_retry_later(store);
 }
 
+/* Tells those who wait that their tasks are lost; what they submit now is told with the next turn. */
+static void store_tell_lost(struct store *store) {
+    struct task_list lost = store->lost;
+    store->lost = (struct task_list){0};
+    while (lost.first) {
+        struct store_task *task = list_take(&lost);
+        if (!*task->error)
+            snprintf(task->error, sizeof task->error, "the connection to PostgreSQL was lost");
+        task->done(task, STORE_LOST);
+    }
+}
+
 static int store_on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata);
 
 static void store_on_connected(void *userdata, void *result) {
@@ -177,6 +189,7 @@ static void store_on_connected(void *userdata, void *result) {
         job->connection = NULL;
         store->broken = false;
         store->up_since = now(store);
+        store_tell_lost(store); /* before: after it they would wait in vain for the next */
         portal_store_up(store->portal);
     }
     connect_job_drop(job);
@@ -230,14 +243,7 @@ static int store_on_deferred(sd_event_source *source, void *userdata) {
     (void)source;
     if (store->broken)
         store_disconnect(store);
-
-    /* What is submitted meanwhile comes with the next turn. */
-    struct task_list lost = store->lost;
-    store->lost = (struct task_list){0};
-    while (lost.first) {
-        struct store_task *task = list_take(&lost);
-        task->done(task, STORE_LOST);
-    }
+    store_tell_lost(store);
     return 0;
 }
 
@@ -270,6 +276,7 @@ static void store_send(struct store *store, struct store_task *task) {
     parameters_reset(&store->parameters);
     statement->bind(&store->context, &store->parameters, task);
     if (store->parameters.failed) {
+        store_break(store, "lost the connection to PostgreSQL: out of memory");
         store_lose(store, task, "out of memory");
         return;
     }
@@ -314,28 +321,33 @@ static void store_on_wiped(struct store_task *task, enum store_status status) {
     store->wiping = false;
 }
 
+/* Ends the connection with the task's error for a cause: whoever is told STORE_LOST waits for the next
+ * portal_store_up(), which has to come. */
+static enum store_status store_lost(struct store *store, struct store_task *task) {
+    char cause[CAUSE_SIZE];
+    snprintf(cause, sizeof cause, "lost the connection to PostgreSQL: %s",
+             *task->error ? task->error : "unexpected answer");
+    store_break(store, cause);
+    return STORE_LOST;
+}
+
 static enum store_status store_read(struct store *store, struct store_task *task, const PGresult *result) {
-    int number = statement_number(task);
-    const struct statement *statement = statement_of(number);
+    const struct statement *statement = statement_of(statement_number(task));
     ExecStatusType expected = statement->columns > 0 ? PGRES_TUPLES_OK : PGRES_COMMAND_OK;
 
-    if (PQresultStatus(result) == expected && PQnfields(result) == statement->columns) {
-        int r = statement->read ? statement->read(task, result) : 0;
+    if (PQresultStatus(result) == expected) {
+        int r = PQnfields(result) != statement->columns ? -EPROTO : statement->read ? statement->read(task, result) : 0;
         if (r == 0)
             return STORE_DONE;
         snprintf(task->error, sizeof task->error, "%s", r == -ENOMEM ? "out of memory" : "unexpected answer");
-        return STORE_LOST;
+        return store_lost(store, task);
     }
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     snprintf(task->sqlstate, sizeof task->sqlstate, "%s", sqlstate ? sqlstate : "");
     database_message(primary ? primary : PQresultErrorMessage(result), task->error, sizeof task->error);
-    if (statement_ends_connection(sqlstate)) {
-        char cause[CAUSE_SIZE];
-        snprintf(cause, sizeof cause, "lost the connection to PostgreSQL: %s", task->error);
-        store_break(store, cause);
-    }
-    return statement_status(sqlstate);
+    enum store_status status = statement_status(sqlstate);
+    return status == STORE_LOST ? store_lost(store, task) : status;
 }
 
 /* The first pending task's sync has come: its transaction has ended. */
