@@ -62,6 +62,7 @@ static void loaded(struct store_task *task, enum store_status status) {
     if (status == STORE_DONE) {
         portal_note_database_time(portal, task->database_now);
         tell_batch(batch, "load");
+        store_trial_loaded(portal);
     } else {
         put_back(batch, JOB_TO_LOAD);
         store_failed(portal, task, status);
@@ -154,7 +155,8 @@ static void saved(struct store_task *task, enum store_status status) {
     }
     if (status == STORE_DONE) {
         portal_note_database_time(portal, task->database_now);
-        portal->store_trial = false;
+        if (portal->store_trial)
+            store_trial_passed(portal);
         if (batch->limit < BATCH_MAX)
             batch->limit *= 2;
         if (batch->limit > BATCH_MAX)

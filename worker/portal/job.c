@@ -299,8 +299,8 @@ void job_settle(struct job *job, enum settlement settlement) {
     if (suspects_end(job, settlement))
         return;
     tell_done(job, settlement);
-    if (settlement == SETTLE_ACKNOWLEDGE)
-        job->portal->store_trial = false;
+    if (settlement == SETTLE_ACKNOWLEDGE && job->portal->store_trial)
+        store_trial_passed(job->portal);
     job->portal->broker.settle(job->portal->broker.self, job->delivery, settlement);
     job->delivery = NULL;
     job_destroy(job);

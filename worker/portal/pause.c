@@ -5,12 +5,18 @@
 
 #include "portal-internal.h"
 
-enum { MINUTE_US = 60 * 1000 * 1000, STORE_RETRY_US = 900 * 1000 };
+enum {
+    MINUTE_US = 60 * 1000 * 1000,
+    TELL_US = 10 * 1000 * 1000,  /* between two causes of one outage, at the least */
+    STORE_RETRY_US = 900 * 1000, /* probes at most 1 s apart */
+    TRIAL_US = 1000 * 1000,      /* a first request that takes longer does not keep the others waiting */
+};
 
 static const char *const link_names[LINKS] = {"broker", "store", "stripe"};
 
-static void tell_pause(const struct link_state *state) {
+static void tell_pause(struct link_state *state) {
     struct portal *portal = state->portal;
+    state->told_at = portal_now(portal);
     portal_tell(portal, &(struct event){.kind = EVENT_PAUSED,
                                         .link = link_names[state - portal->links],
                                         .text = state->cause,
@@ -59,17 +65,19 @@ static void held_too_long(struct timer *timer) {
     portal_give_back_all(portal);
 }
 
+/* A cause is told when the link goes down; another one later too, but not so often that attempts fill the log. */
 void link_down(struct portal *portal, enum link_id link, const char *cause) {
     struct link_state *state = &portal->links[link];
-    bool told = state->down && strncmp(state->cause, cause, sizeof state->cause - 1) == 0;
-    if (!state->down) {
+    uint64_t now = portal_now(portal);
+    bool fresh = !state->down;
+    bool other = strncmp(state->cause, cause, sizeof state->cause - 1) != 0;
+    if (fresh) {
         state->down = true;
-        state->since = portal_now(portal);
-        timers_set(&portal->timers, &state->minute, state->since + MINUTE_US);
+        state->since = now;
+        timers_set(&portal->timers, &state->minute, now + MINUTE_US);
     }
     (void)snprintf(state->cause, sizeof state->cause, "%s", cause);
-    /* A cause that changes with every attempt must not fill the log: the minute tells the latest. */
-    if (!told && portal_now(portal) == state->since)
+    if (fresh || (other && now - state->told_at >= TELL_US))
         tell_pause(state);
     set_hold(portal);
     links_set_intake(portal);
@@ -96,6 +104,23 @@ void link_up(struct portal *portal, enum link_id link) {
 static void store_serves(struct portal *portal) {
     portal->store_trial = true;
     link_up(portal, LINK_STORE);
+}
+
+static void trial_over(struct timer *timer) {
+    struct portal *portal = (struct portal *)((char *)timer - offsetof(struct portal, trial_end));
+    if (!portal->links[LINK_STORE].down)
+        store_trial_passed(portal);
+}
+
+void store_trial_loaded(struct portal *portal) {
+    if (portal->store_trial && !portal->trial_end.set)
+        timers_set(&portal->timers, &portal->trial_end, portal_now(portal) + TRIAL_US);
+}
+
+void store_trial_passed(struct portal *portal) {
+    portal->store_trial = false;
+    timers_unset(&portal->timers, &portal->trial_end);
+    portal_turn_soon(portal);
 }
 
 static void store_probed(struct store_task *task, enum store_status status) {
@@ -160,6 +185,7 @@ void links_init(struct portal *portal) {
         portal->links[i] = (struct link_state){.portal = portal, .minute.fire = minute_passed};
     portal->hold.fire = held_too_long;
     portal->store_retry.fire = retry_store;
+    portal->trial_end.fire = trial_over;
     /* Until they say otherwise, broker and store are not there: nothing is taken in before both are. */
     portal->links[LINK_BROKER].down = portal->links[LINK_STORE].down = true;
     portal->links[LINK_BROKER].since = portal->links[LINK_STORE].since = portal_now(portal);

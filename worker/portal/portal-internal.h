@@ -120,6 +120,7 @@ struct link_state {
     bool down;
     char cause[256];
     uint64_t since;
+    uint64_t told_at;
     struct timer minute; /* says again what is waited for */
 };
 
@@ -161,7 +162,8 @@ struct portal {
     struct job *alone; /* the suspect being worked */
 
     struct batch loads, saves;
-    bool store_trial;         /* one request first, after the store came back */
+    bool store_trial; /* one request first, after the store came back */
+    struct timer trial_end;
     struct timer store_retry; /* after an error that was no loss of the connection */
     struct store_task store_probe;
     bool store_probe_underway;
@@ -258,5 +260,8 @@ void link_up(struct portal *portal, enum link_id link);
 void links_init(struct portal *portal);
 void links_set_intake(struct portal *portal);
 bool links_held_too_long(const struct portal *portal);
+/* The first request after an outage was loaded; and got to its end, or took so long that the others may follow. */
+void store_trial_loaded(struct portal *portal);
+void store_trial_passed(struct portal *portal);
 /* The store answered with an error that is not one row's: pauses, tries again with one row. */
 void store_failed(struct portal *portal, const struct store_task *task, enum store_status status);
