@@ -47,7 +47,8 @@ struct stripe {
     sd_event_source *report;
     sd_event_source *watch; /* looks for calls that take too long */
     uint64_t watch_us;
-    uint64_t trouble_us; /* when a call last got no answer in time: older connections are not trusted; 0: never */
+    uint64_t heard_us;   /* when anything last came in, for any call */
+    uint64_t trouble_us; /* when the network last seemed dead: older connections are not trusted; 0: never */
     bool doubtful;       /* nothing was answered since */
 };
 
@@ -71,14 +72,14 @@ static int on_request(void *userdata, char *address, char *own_address, int port
 
 static size_t on_header(char *line, size_t size, size_t count, void *userdata) {
     struct call *call = userdata;
-    call->heard_us = monotonic_us();
+    call->heard_us = call->stripe->heard_us = monotonic_us();
     stripe_answer_header(&call->answer, line, size * count, (int64_t)time(NULL));
     return size * count;
 }
 
 static size_t on_body(char *data, size_t size, size_t count, void *userdata) {
     struct call *call = userdata;
-    call->heard_us = monotonic_us();
+    call->heard_us = call->stripe->heard_us = monotonic_us();
     return stripe_answer_body(&call->answer, data, size * count) ? size * count : 0;
 }
 
@@ -177,12 +178,18 @@ static struct stripe_exchange *call_end(struct call *call) {
     return exchange;
 }
 
+/* One call that is not answered may be slow; where no other was for a long time, the connections may be dead. */
+static void doubt(struct stripe *stripe) {
+    uint64_t now = monotonic_us();
+    if (now < stripe->heard_us + (uint64_t)stripe->settings.answer_ms * 1000 / 2)
+        return;
+    stripe->trouble_us = now;
+    stripe->doubtful = true;
+}
+
 static void call_fail(struct call *call, int error, const char *explanation) {
-    struct stripe *stripe = call->stripe;
-    if (error == -ETIMEDOUT) {
-        stripe->trouble_us = monotonic_us();
-        stripe->doubtful = true;
-    }
+    if (error == -ETIMEDOUT)
+        doubt(call->stripe);
     struct stripe_exchange *exchange = call_end(call);
     exchange->error = error;
     (void)snprintf(exchange->explanation, sizeof exchange->explanation, "%s", explanation);
@@ -314,8 +321,8 @@ static void fail_soon(struct stripe *stripe, struct stripe_exchange *exchange, i
     (void)r;
 }
 
-/* A connection may have died without a word: one that is older than the last time-out is not used again, and until
- * something is answered each call opens its own. */
+/* A connection may have died without a word: one that is older than the last trouble is not used again, and until
+ * something is answered each call opens its own. Else every connection of the pool would cost one call its time. */
 static CURLcode call_trust(struct call *call, uint64_t now) {
     const struct stripe *stripe = call->stripe;
     if (stripe->trouble_us == 0)
