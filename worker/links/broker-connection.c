@@ -68,11 +68,22 @@ bool connection_room(struct connection *connection) {
         return false;
     if (poll(&pollfd, 1, 0) > 0 && (pollfd.revents & POLLOUT))
         return true;
-    if (!connection->want_room) {
+    connection_try_later(connection);
+    return false;
+}
+
+void connection_try_later(struct connection *connection) {
+    if (!connection->want_room && connection_usable(connection)) {
         connection->want_room = true;
         connection_watch(connection, EPOLLIN | EPOLLOUT);
     }
-    return false;
+}
+
+void connection_prove(struct connection *connection) {
+    if (!connection->unproven)
+        return;
+    connection->unproven = false;
+    broker_report(connection->broker);
 }
 
 static int connection_sent(struct connection *connection, int status) {
@@ -136,8 +147,9 @@ static void connection_method(struct connection *connection, const amqp_method_t
     if (method->id == AMQP_CHANNEL_CLOSE_METHOD) {
         const amqp_channel_close_t *close = method->decoded;
         connection->closed_with = close->reply_code;
-        connection_break(connection, "RabbitMQ closed the channel: %u %.*s", close->reply_code,
-                         (int)close->reply_text.len,
+        connection_break(connection, "%sRabbitMQ closed the channel: %u %.*s",
+                         close->reply_code == AMQP_ACCESS_REFUSED ? "AMQP_URL: its user lacks a right: " : "",
+                         close->reply_code, (int)close->reply_text.len,
                          close->reply_text.bytes ? (const char *)close->reply_text.bytes : "");
     } else if (method->id == AMQP_CHANNEL_FLOW_METHOD) {
         amqp_channel_flow_ok_t flow_ok = {.active = ((const amqp_channel_flow_t *)method->decoded)->active};
@@ -227,6 +239,7 @@ static void connection_teardown(struct connection *connection) {
 
 static void connection_lost(struct connection *connection) {
     bool stable = broker_now() - connection->opened_at >= STABLE;
+    connection->unproven |= connection->closed_with == AMQP_ACCESS_REFUSED;
     connection_teardown(connection);
     connection_arm(connection, stable ? 0 : retry_delay());
     broker_report(connection->broker);

@@ -31,8 +31,10 @@ static int consumer_stop(struct consumer *consumer) {
 
 /* Moves towards what is wanted, one step at a time: the broker answers each before the next is taken. */
 static void consumer_reconcile(struct consumer *consumer) {
-    bool start = consumer->wanted && consumer->state == CONSUMER_ABSENT;
-    bool stop = !consumer->wanted && consumer->state == CONSUMER_THERE;
+    /* Only consuming tells whether the user may. */
+    bool wanted = consumer->wanted || consumer->connection.unproven;
+    bool start = wanted && consumer->state == CONSUMER_ABSENT;
+    bool stop = !wanted && consumer->state == CONSUMER_THERE;
     if ((!start && !stop) || !connection_room(&consumer->connection))
         return;
     if (start && consumer_start(consumer) >= 0)
@@ -58,6 +60,7 @@ static void consumer_on_method(struct connection *connection, const amqp_method_
         break;
     case AMQP_BASIC_CONSUME_OK_METHOD:
         consumer->state = CONSUMER_THERE;
+        connection_prove(connection);
         consumer_reconcile(consumer);
         break;
     case AMQP_BASIC_CANCEL_OK_METHOD:
@@ -172,6 +175,8 @@ static void consumer_on_lost(struct connection *connection) {
     free(consumer->assembling);
     consumer->assembling = NULL;
     inbound_list_free(&consumer->settling);
+    if (TAILQ_EMPTY(&consumer->in_hand))
+        return;
     for (inbound = TAILQ_FIRST(&consumer->in_hand); inbound; inbound = TAILQ_NEXT(inbound, entry))
         inbound->delivery.lost = true;
     TAILQ_CONCAT(&consumer->lost, &consumer->in_hand, entry);

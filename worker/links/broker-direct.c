@@ -73,8 +73,10 @@ void direct_pump(struct publisher *direct) {
 int direct_publish(struct publisher *direct, struct publication *publication) {
     struct reply reply = reply_of(publication);
     struct outgoing *outgoing = outgoing_keep(&reply);
-    if (!outgoing)
+    if (!outgoing) {
+        connection_try_later(&direct->connection.broker->publisher.connection);
         return -EAGAIN;
+    }
     publisher_append(direct, outgoing, publication);
     connection_want(&direct->connection);
     direct_pump(direct);
@@ -111,13 +113,20 @@ static struct outgoing *direct_judge(struct publisher *direct) {
 
 static void direct_on_lost(struct connection *connection) {
     struct publisher *direct = direct_of(connection);
+    struct connection *publishing = &connection->broker->publisher.connection;
+    if (connection->closed_with == AMQP_ACCESS_REFUSED) { /* to publish at all: not the address's fault */
+        publishing->closed_with = AMQP_ACCESS_REFUSED;
+        connection_break(publishing, "%s", connection->cause);
+        publisher_lose_all(direct);
+        return;
+    }
     struct outgoing *guilty = direct_judge(direct);
     /* Two losses for one address are the price of finding it: nothing to be gained by waiting. */
     if (connection->closed_with == AMQP_INTERNAL_ERROR)
         connection_hurry(connection);
     if (guilty)
         publisher_finish(direct, guilty, PUBLISH_RETURNED);
-    if (!connection_usable(&connection->broker->publisher.connection))
+    if (!connection_usable(publishing))
         publisher_lose_all(direct);
 }
 

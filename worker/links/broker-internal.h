@@ -98,6 +98,7 @@ struct connection {
     uint16_t closed_with;  /* AMQP reply code of the broker's close; 0: it did not say one */
     bool broken;           /* to be torn down in the next turn */
     bool blocked;          /* connection.blocked or channel.flow: the broker takes no messages */
+    bool unproven;         /* the last one was closed for want of a right: this one counts once that was tried */
     bool want_room;        /* somebody waits for writable() */
     char cause[CAUSE_MAX]; /* why it is not there, or is blocked; "" before the first attempt ended */
 };
@@ -117,6 +118,12 @@ bool connection_usable(const struct connection *connection);
 /* Whether the socket takes one message or method at once, so that sending does not block; if not, writable() follows.
  */
 bool connection_room(struct connection *connection);
+
+/* Has writable() called in the next turn, for whoever could not get memory. */
+void connection_try_later(struct connection *connection);
+
+/* The right that was wanting is there. */
+void connection_prove(struct connection *connection);
 
 /* Sends a method or a message; the caller made sure that there is room. Result: 0, or -EPIPE and it is broken. */
 int connection_send(struct connection *connection, amqp_channel_t channel, amqp_method_number_t id, void *method);
@@ -260,7 +267,6 @@ struct broker {
     struct publisher publisher;
     struct publisher direct;
     unsigned url_count;
-    bool starved; /* publish() said -EAGAIN: portal_broker_ready() is owed */
     bool stopped;
 };
 

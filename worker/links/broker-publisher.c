@@ -31,8 +31,10 @@ int publisher_publish(struct publisher *publisher, struct publication *publicati
     if (publisher->connection.blocked || !connection_room(&publisher->connection))
         return -EAGAIN;
     struct outgoing *outgoing = calloc(1, sizeof *outgoing);
-    if (!outgoing)
+    if (!outgoing) {
+        connection_try_later(&publisher->connection);
         return -EAGAIN;
+    }
     int r = 0;
     if (publication->letter) {
         r = message_from_letter(&message, publication, publisher->connection.broker->settings.worker,
@@ -44,9 +46,10 @@ int publisher_publish(struct publisher *publisher, struct publication *publicati
     if (r >= 0)
         r = publisher_send(publisher, outgoing, &message);
     message_clear(&message);
-    if (r < 0) {
+    if (r < 0) { /* the connection is lost, or there is no memory */
         free(outgoing);
-        return -EAGAIN; /* the connection is lost, or there is no memory: later, then */
+        connection_try_later(&publisher->connection);
+        return -EAGAIN;
     }
     publisher_append(publisher, outgoing, publication);
     return 0;
@@ -111,6 +114,10 @@ static void publisher_confirm(struct publisher *publisher, uint64_t tag, bool mu
         outgoing = next;
     }
     outgoing_finish_all(&confirmed, result);
+    if (publisher->connection.unproven) {
+        connection_prove(&publisher->connection);
+        broker_tell_ready(publisher->connection.broker);
+    }
     if (publisher->connection.user == &direct_user)
         direct_pump(publisher);
 }
@@ -161,9 +168,29 @@ void publisher_on_body(struct connection *connection, amqp_bytes_t piece) {
 
 /* ---- the connection for all but direct replies ---- */
 
+/* Publishes to no queue: the broker looks at the user's rights first, and confirms. */
+static void publisher_probe(struct publisher *publisher) {
+    struct message message;
+    struct reply nothing = {.routing_key = amqp_cstring_bytes("")};
+    struct outgoing *outgoing = calloc(1, sizeof *outgoing);
+    if (!outgoing) {
+        connection_break(&publisher->connection, "no memory to publish");
+        return;
+    }
+    message_from_reply(&message, &nothing, publisher->sequence + 1);
+    message.mandatory = false;
+    if (publisher_send(publisher, outgoing, &message) < 0)
+        free(outgoing);
+    else
+        TAILQ_INSERT_TAIL(&publisher->outgoing, outgoing, entry);
+}
+
 static void publisher_on_ready(struct connection *connection) {
     publisher_of(connection)->sequence = 0;
-    broker_tell_ready(connection->broker);
+    if (connection->unproven)
+        publisher_probe(publisher_of(connection));
+    else
+        broker_tell_ready(connection->broker);
 }
 
 static void publisher_on_writable(struct connection *connection) {

@@ -24,9 +24,9 @@ static const struct connection *broker_obstacle(const struct broker *broker) {
     const struct connection *consuming = &broker->consumer.connection;
     const struct connection *publishing = &broker->publisher.connection;
     const struct connection *direct = &broker->direct.connection;
-    if (!connection_usable(consuming))
+    if (!connection_usable(consuming) || consuming->unproven)
         return consuming;
-    if (!connection_usable(publishing) || publishing->blocked)
+    if (!connection_usable(publishing) || publishing->unproven || publishing->blocked)
         return publishing;
     return direct->blocked ? direct : NULL;
 }
@@ -41,30 +41,27 @@ void broker_report(struct broker *broker) {
         portal_broker_down(broker->portal, obstacle->cause);
 }
 
-static bool broker_blocked(const struct broker *broker) {
-    return broker->publisher.connection.blocked || broker->direct.connection.blocked;
+static bool broker_can_publish(const struct broker *broker) {
+    const struct connection *publishing = &broker->publisher.connection;
+    return !broker->stopped && connection_usable(publishing) && !publishing->unproven && !publishing->blocked &&
+           !broker->direct.connection.blocked;
 }
 
 void broker_tell_ready(struct broker *broker) {
-    if (broker->stopped || broker_blocked(broker) || !connection_usable(&broker->publisher.connection))
-        return;
-    broker->starved = false;
-    portal_broker_ready(broker->portal);
+    if (broker_can_publish(broker))
+        portal_broker_ready(broker->portal);
 }
 
 /* ---- what the core calls ---- */
 
 static int broker_publish(void *self, struct publication *publication) {
     struct broker *broker = self;
-    int r = -EAGAIN;
     publication->link = NULL;
-    if (!broker->stopped && !broker_blocked(broker) && connection_usable(&broker->publisher.connection))
-        r = !publication->letter && reply_is_direct(publication->delivery)
-                ? direct_publish(&broker->direct, publication)
-                : publisher_publish(&broker->publisher, publication);
-    if (r < 0)
-        broker->starved = true;
-    return r;
+    if (!broker_can_publish(broker))
+        return -EAGAIN;
+    if (!publication->letter && reply_is_direct(publication->delivery))
+        return direct_publish(&broker->direct, publication);
+    return publisher_publish(&broker->publisher, publication);
 }
 
 static void broker_abandon(void *self, struct publication *publication) {
