@@ -16,8 +16,8 @@ import yaml
 from bed.process import ROOT
 
 DIRECTORY = ROOT / "include/contract"
-PROPERTIES = ("content_type", "content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to", "expiration",
-              "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id")
+PROPERTIES = ("content_type", "content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to",
+              "expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id")
 
 
 class Breach(AssertionError):
@@ -47,7 +47,8 @@ FORMATS = jsonschema.FormatChecker(formats=())
 def _is_date_time(instance):
     if not isinstance(instance, str):
         return True
-    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)", instance)
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)",
+                         instance)
     if not found or int(found[3]) > 60:
         return False
     return datetime.datetime.fromisoformat(f"{found[1]}T{found[2]}").year >= 1970
@@ -150,7 +151,7 @@ def check_requests(requests, reply):
         return
     raw, message = requests[0]
     if request_problems(raw):
-        raise Breach(f"the worker serves what request.schema.json does not allow: {request_problems(raw)}\n{raw[:2000]}")
+        raise Breach(f"the worker serves what the contract does not allow: {request_problems(raw)}\n{raw[:2000]}")
     if request_body(raw).get("request_id") is None and message.message_id is None:
         raise Breach("the worker serves a request without an id")
 

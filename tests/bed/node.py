@@ -1,6 +1,7 @@
 """Node.js for the few tests that need it: the packages of tests/drop-in, installed into the build folder."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -26,23 +27,32 @@ def environment():
 
 def node(*arguments, **settings):
     """Runs a script in the folder; returns the finished process."""
-    return subprocess.run(["node", *map(str, arguments)], cwd=DIRECTORY, text=True, timeout=120, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment() | settings)
+    return subprocess.run(["node", *map(str, arguments)], cwd=DIRECTORY, text=True, timeout=120,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env=environment() | settings)
+
+
+def _once(name, made_of, make):
+    """Calls make() unless the folder has what it makes, out of the same, already."""
+    digest = hashlib.sha256(made_of).hexdigest()
+    mark = DIRECTORY / f".{name}"
+    if not mark.exists() or mark.read_text() != digest:
+        make()
+        mark.write_text(digest)
 
 
 def _install():
-    """Installs what the lockfile says, unless that is there already."""
-    lock = (SOURCE / "package-lock.json").read_bytes()
-    mark = DIRECTORY / "node_modules/.installed"
-    if mark.exists() and mark.read_bytes() == lock:
-        return
     done = subprocess.run(["npm", "ci", "--omit=optional", "--prefer-offline"], cwd=DIRECTORY, text=True, timeout=600,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment())
     if done.returncode != 0:
         _missing(f"npm ci failed:\n{done.stdout}")
     # The starter's own modules are imported as "@/…".
     (DIRECTORY / "node_modules/@").symlink_to("../dist")
-    mark.write_bytes(lock)
+
+
+def _compile():
+    done = node("node_modules/typescript/bin/tsc")
+    assert done.returncode == 0, done.stdout
 
 
 def prepare():
@@ -56,6 +66,5 @@ def prepare():
     with open(DIRECTORY / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.copytree(SOURCE, DIRECTORY, dirs_exist_ok=True)
-        _install()
-        compiled = node("node_modules/typescript/bin/tsc", "--incremental", "--tsBuildInfoFile", "dist/.tsbuildinfo")
-        assert compiled.returncode == 0, compiled.stdout
+        _once("installed", (SOURCE / "package-lock.json").read_bytes(), _install)
+        _once("compiled", b"".join(path.read_bytes() for path in sorted(SOURCE.rglob("*")) if path.is_file()), _compile)

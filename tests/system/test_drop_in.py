@@ -68,9 +68,9 @@ def test_the_drop_in_outlives_a_lost_connection(serving):
 
 
 def test_a_queue_that_is_not_there_is_an_error(packages, service):
-    made = {"good": {"id": 1}}
-    done = node.node("-e", "require('@/lib/payments/portal').createCustomerPortalSession({id: 1})"
-                           ".catch((error) => { console.log(error.message); process.exit() })", **settings(service, made))
+    script = ("require('@/lib/payments/portal').createCustomerPortalSession({id: 1})"
+              ".catch((error) => { console.log(error.message); process.exit() })")
+    done = node.node("-e", script, **settings(service, {}))
     assert "no exchange 'portal'" in done.stdout and done.returncode == 0, done.stdout
 
 
