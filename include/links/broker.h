@@ -13,10 +13,10 @@ struct portal;
 struct broker;
 
 struct broker_settings {
-    char *const *urls;        /* amqp:// or amqps://, tried in turn; NULL at the end */
-    uint16_t prefetch;        /* requests in hand */
-    bool verify_topology;     /* only check the queues, declare nothing */
-    const char *worker;       /* for the connection's name and dead letters */
+    char *const *urls;    /* amqp:// or amqps://… (?cacertfile=PATH&verify=verify_none), in turn; NULL at the end */
+    uint16_t prefetch;    /* requests in hand */
+    bool verify_topology; /* only check the queues, declare nothing */
+    const char *worker;   /* for the connection's name and dead letters */
     uint32_t connect_seconds; /* time-out of one attempt to connect */
     uint16_t heartbeat_seconds;
     uint32_t reply_ttl_ms;     /* x-message-ttl of portal.replies */
