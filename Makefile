@@ -58,7 +58,9 @@ EMULATOR    := $(wildcard tests/stripe-emulator/*.c)
 UNIT_TESTS  := $(wildcard tests/unit/test_*.c)
 UNIT_HELP   := $(filter-out $(UNIT_TESTS),$(wildcard tests/unit/*.c))
 
-SOURCES := $(wildcard $(MAIN_WORKER)) $(CTL) $(LIBRARY) $(EMULATOR) $(UNIT_TESTS) $(UNIT_HELP)
+SIMULATOR   := $(wildcard tests/simulation/*.c)
+
+SOURCES := $(wildcard $(MAIN_WORKER)) $(CTL) $(LIBRARY) $(EMULATOR) $(UNIT_TESTS) $(UNIT_HELP) $(SIMULATOR)
 HEADERS := $(wildcard include/*/*.h worker/*/*.h tests/*/*.h)
 SCRIPTS := .ci/run .ci/install-packages $(wildcard .ci/*.sh tests/*/*.sh)
 
@@ -109,6 +111,11 @@ $(BUILD)/stripe-emulator: $(call object,$(EMULATOR))
 	@echo "  LINK  $@"
 	@$(LINK) -o $@ $^ $(EMU_LIBS) -lm
 
+# The simulator is in front of the core's request_read(), so that a poisonous message can crash whoever reads it.
+$(BUILD)/simulate: $(call object,$(SIMULATOR)) $(BUILD)/libportal.a
+	@echo "  LINK  $@"
+	@$(LINK) -Wl,--wrap=request_read -o $@ $^ $(PC_LIBS)
+
 unit-programs: $(UNIT_PROGRAMS)
 $(UNIT_PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(call object,$(UNIT_HELP)) $(BUILD)/libportal.a
 	@mkdir -p $(@D)
@@ -145,6 +152,14 @@ system: packages  ## system tests on real servers; PYTEST="-k name" chooses
 
 test: packages  ## lint, unit and system tests; ends with one line: N passed, N failed
 	@+$(RUN) lint unit system
+
+# tests/simulation/README.md says more.
+SEEDS ?= 1..1000
+STEPS ?= 100
+.PHONY: simulate
+simulate: packages  ## the core through every kind of trouble, on a virtual clock; SEEDS=1..1000 STEPS=100
+	@+mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) $(BUILD)/simulate
+	@$(BUILD)/simulate --seeds $(SEEDS) --steps $(STEPS) --shrink
 
 # What is too long for every run. Each part ends with a line of its own.
 ci-extra: packages  ## long tests, and the unit and system tests under AddressSanitizer and UBSan

@@ -1,0 +1,287 @@
+/* conduct.c — what DESIGN.md promises of a worker's conduct: towards Stripe and the database, in outages, and when
+ * there is nothing to do. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../worker/portal/configuration.h"
+#include "promises.h"
+#include "world.h"
+
+enum {
+    TURNS_MAX = 5000,              /* at one moment of time */
+    PAUSED_STARTS = 4,             /* calls a second to a Stripe that does not serve */
+    PAUSED_SUBMITS = 8,            /* statements a second to a store that does not */
+    PROBES_APART_US = 3500 * 1000, /* the longest that nobody asks, where the last one who did hangs */
+};
+
+/* ---- Stripe ---- */
+
+static enum endpoint endpoint_of(const struct stripe_exchange *exchange) {
+    if (strncmp(exchange->path, "/v1/billing_portal/sessions", 27) == 0)
+        return ENDPOINT_SESSIONS;
+    if (strncmp(exchange->path, "/v1/products/", 13) == 0)
+        return ENDPOINT_PRODUCTS;
+    return strncmp(exchange->path, "/v1/prices", 10) == 0 ? ENDPOINT_PRICES : ENDPOINT_CONFIGURATIONS;
+}
+
+static const struct message *message_of(const struct stripe_exchange *exchange) {
+    const struct errand *errand = OWNER(exchange, const struct errand, exchange);
+    const struct job *job = OWNER(errand, const struct job, errand);
+    return OWNER(job->delivery, const struct handed, delivery)->parcel->message;
+}
+
+/* "portal:<namespace>:<request id>:<generation>:<n>" */
+static void check_key(struct world *world, const struct stripe_exchange *exchange) {
+    const struct message *message = message_of(exchange);
+    const struct errand *errand = OWNER(exchange, const struct errand, exchange);
+    const char *key = exchange->idempotency_key;
+    char expected[64];
+    (void)snprintf(expected, sizeof expected, "portal:%s:r%u:", world->scenario->settings.account, message->plan->id);
+    char *end = NULL;
+    unsigned long generation = 0, number = 0;
+    if (key && strncmp(key, expected, strlen(expected)) == 0) {
+        generation = strtoul(key + strlen(expected), &end, 10);
+        number = *end == ':' ? strtoul(end + 1, NULL, 10) : 0;
+    }
+    if (generation == 0 || *end != ':') {
+        violate(world, message, "a session is asked for under the request's own key", "\"%s\"", key ? key : "none");
+        return;
+    }
+    if (number > 0) {
+        char before[200];
+        (void)snprintf(before, sizeof before, "%s%lu:%lu", expected, generation, number - 1);
+        if (!stripe_key_is_used_up(world, before))
+            violate(world, message, "a key is left only when it is used up", "%s after %s", key, before);
+    }
+    if (errand->attempts > 1 && stripe_told_used_up(world, key, exchange))
+        violate(world, message, "a key that is used up is not asked again", "%s", key);
+}
+
+static void check_deadline(struct world *world, const struct stripe_exchange *exchange) {
+    const struct errand *errand = OWNER(exchange, const struct errand, exchange);
+    const struct job *job = OWNER(errand, const struct job, errand);
+    if (job->request.deadline > 0 && world_wall(world) > job->request.deadline + promise_tolerance_us(world))
+        violate(world, message_of(exchange), "no call is made once the deadline has passed", "%.1f s after it",
+                (double)(world_wall(world) - job->request.deadline) / 1e6);
+}
+
+/* The time of the call that was made so many calls ago has to be a second back. */
+static void check_rate(struct world *world, enum endpoint endpoint) {
+    unsigned limit = world->scenario->settings.stripe_rate_limit;
+    const struct scenario *scenario = world->scenario;
+    if (limit == 0)
+        return;
+    unsigned allowed = limit + limit / 3 + 2;
+    if (scenario->faults_of_kind[FAULT_STALL] > 0 || scenario->faults_of_kind[FAULT_STORE_SLOW] > 0 ||
+        scenario->net_us >= 20000)
+        allowed *= 2; /* a run of send times that came late is late as a whole */
+    uint64_t *times = world->call_times[endpoint];
+    uint64_t *place = &times[world->call_counts[endpoint] % CALL_TIMES];
+    uint64_t back = times[(world->call_counts[endpoint] + CALL_TIMES - allowed) % CALL_TIMES];
+    *place = world->clock.now;
+    if (world->call_counts[endpoint]++ >= allowed && back + SECOND_US > world->clock.now)
+        violate(world, NULL, "Stripe's limits are kept by the whole fleet", "more than %u calls to %s in %.3f s",
+                allowed, endpoint_name(endpoint), (double)(world->clock.now - back) / 1e6);
+}
+
+static void count_second(struct worker *worker) {
+    uint64_t second = worker->world->clock.now / SECOND_US;
+    if (worker->second == second)
+        return;
+    worker->second = second;
+    worker->starts = worker->submits = worker->wakes = 0;
+}
+
+static bool is_down_since(const struct worker *worker, enum link_id link, uint64_t us) {
+    const struct link_state *state = &worker->portal->links[link];
+    return state->down && portal_now(worker->portal) - state->since > us;
+}
+
+void promise_call(struct world *world, struct worker *worker, const struct stripe_exchange *exchange) {
+    bool probe = strcmp(exchange->path, "/v1/billing_portal/configurations?limit=1") == 0;
+    enum endpoint endpoint = endpoint_of(exchange);
+    worker->started_at = world->clock.now;
+    count_second(worker);
+    worker->starts++;
+    if (is_down_since(worker, LINK_STRIPE, 2 * SECOND_US) && worker->starts > PAUSED_STARTS)
+        violate(world, NULL, "nothing spins in an outage", "%s made %u calls in a second to a Stripe that is down",
+                worker->name, worker->starts);
+    if (probe)
+        return;
+    check_rate(world, endpoint);
+    if (endpoint == ENDPOINT_SESSIONS) {
+        check_key(world, exchange);
+        check_deadline(world, exchange);
+    } else if (exchange->post && strcmp(exchange->path, "/v1/billing_portal/configurations") == 0 &&
+               !exchange->idempotency_key)
+        violate(world, NULL, "a configuration is made under a key", "%s", exchange->path);
+}
+
+/* ---- the database ---- */
+
+void promise_submit(struct world *world, struct worker *worker, const struct store_task *task) {
+    count_second(worker);
+    worker->submits++;
+    if (is_down_since(worker, LINK_STORE, 2 * SECOND_US) && worker->submits > PAUSED_SUBMITS)
+        violate(world, NULL, "nothing spins in an outage", "%s made %u statements in a second", worker->name,
+                worker->submits);
+    if (task->kind != STORE_SAVE)
+        return;
+    for (size_t i = 0; i < task->save.count; i++) {
+        if (task->save.rows[i]->generation == 0)
+            violate(world, NULL, "a generation begins with 1", "%s", task->save.rows[i]->request_id);
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(task->save.rows[i]->request_id, task->save.rows[j]->request_id) == 0)
+                violate(world, NULL, "no request is in one batch twice", "%s", task->save.rows[i]->request_id);
+    }
+}
+
+/* ---- turns ---- */
+
+void promise_turn(struct worker *worker) {
+    struct world *world = worker->world;
+    if (worker->turn_at != world->clock.now) {
+        worker->turn_at = world->clock.now;
+        worker->turns = 0;
+    }
+    count_second(worker);
+    worker->wakes++;
+    if (++worker->turns > TURNS_MAX)
+        violate(world, NULL, "nothing spins", "%s takes turn after turn at one moment", worker->name);
+    bool paused = is_down_since(worker, LINK_STRIPE, 2 * SECOND_US) || is_down_since(worker, LINK_STORE, 2 * SECOND_US);
+    if (paused && worker->wakes > 100 + 10 * world->scenario->settings.concurrency)
+        violate(world, NULL, "nothing spins in an outage", "%s took %u turns in a second", worker->name, worker->wakes);
+}
+
+/* ---- outages ---- */
+
+static void check_intake(struct worker *worker) {
+    const struct portal *portal = worker->portal;
+    struct world *world = worker->world;
+    bool down = false;
+    for (size_t i = 0; i < LINKS; i++)
+        down = down || portal->links[i].down;
+    if (down && worker->consumer.wanted)
+        violate(world, NULL, "the intake is closed in an outage", "%s still consumes", worker->name);
+    else if (!down && !worker->draining && !worker->consumer.wanted)
+        violate(world, NULL, "a worker goes on by itself", "%s does not consume, and knows of no outage", worker->name);
+    else if (!worker->database.up && !portal->links[LINK_STORE].down)
+        violate(world, NULL, "the intake is closed in an outage", "%s does not know that the database is away",
+                worker->name);
+    else if (!(worker->consumer.up && worker->outbox.up) && !portal->links[LINK_BROKER].down)
+        violate(world, NULL, "the intake is closed in an outage", "%s does not know that the broker is away",
+                worker->name);
+}
+
+static void check_hold(struct worker *worker) {
+    const struct portal *portal = worker->portal;
+    const struct job *job;
+    uint64_t hold = (worker->settings.hold_seconds + 30) * SECOND_US;
+    bool held = false;
+    for (enum link_id link = LINK_BROKER; link < LINKS; link++)
+        held = held || is_down_since(worker, link, hold);
+    if (!held)
+        return;
+    TAILQ_FOREACH(job, &portal->jobs, all)
+    if (!job->leaving && job->state != JOB_LEAVING && portal_now(portal) - job->delivered_at > hold)
+        violate(worker->world, OWNER(job->delivery, const struct handed, delivery)->parcel->message,
+                "in an outage what is in hand is given back after a while", "%s still has it", worker->name);
+}
+
+static void check_probes(struct worker *worker) {
+    struct world *world = worker->world;
+    if (is_down_since(worker, LINK_STRIPE, PROBES_APART_US) &&
+        worker->stalled_until + PROBES_APART_US < world->clock.now &&
+        world->clock.now - worker->started_at > PROBES_APART_US)
+        violate(world, NULL, "in an outage somebody asks once a second whether it is over", "%s has not for %.1f s",
+                worker->name, (double)(world->clock.now - worker->started_at) / 1e6);
+}
+
+void promise_step(struct world *world) {
+    bool thorough = ++world->steps % 64 == 0;
+    for (unsigned i = 0; i < world->scenario->workers; i++) {
+        struct worker *worker = &world->workers[i];
+        if (!worker_runs(worker) || worker->stalled_until > world->clock.now)
+            continue;
+        check_intake(worker);
+        if (!thorough)
+            continue;
+        check_hold(worker);
+        check_probes(worker);
+    }
+}
+
+/* ---- the end ---- */
+
+static const char *find_leak(const struct worker *worker) {
+    const struct portal *portal = worker->portal;
+    const struct configuration *configuration;
+    if (!portal_idle(portal) || !TAILQ_EMPTY(&portal->jobs))
+        return "requests in hand";
+    for (size_t i = 0; i < JOB_STATES; i++)
+        if (!TAILQ_EMPTY(&portal->queues[i]) || portal->counts[i] != 0)
+            return "requests in a queue";
+    if (portal->ids)
+        return "request ids";
+    if (portal->groups || !TAILQ_EMPTY(&portal->orphans))
+        return "groups";
+    if (portal->calls.underway_count != 0 || !TAILQ_EMPTY(&portal->calls.ready) ||
+        !TAILQ_EMPTY(&portal->calls.waiting) || !TAILQ_EMPTY(&worker->calls))
+        return "calls to Stripe";
+    TAILQ_FOREACH(configuration, &portal->configurations, entry)
+    if (configuration->walk != WALK_NONE && configuration->walk != WALK_UNKEPT)
+        return "a look for a configuration";
+    if (portal->timers.root)
+        return "timers";
+    if (!TAILQ_EMPTY(&worker->outbox.outgoing))
+        return "publications";
+    if (!TAILQ_EMPTY(&worker->database.statements) || !TAILQ_EMPTY(&worker->database.unconnected))
+        return "statements";
+    if (!TAILQ_EMPTY(&worker->consumer.parcels) || !TAILQ_EMPTY(&worker->consumer.lost))
+        return "deliveries";
+    return NULL;
+}
+
+static void check_worker(struct worker *worker) {
+    struct world *world = worker->world;
+    const char *leak = find_leak(worker);
+    if (leak)
+        violate(world, NULL, "nothing is left when all is done", "%s has %s", worker->name, leak);
+    else if (!worker->consumer.wanted || !worker->consumer.there)
+        violate(world, NULL, "a worker goes on by itself", "%s does not consume any more", worker->name);
+}
+
+static void check_message(struct world *world, const struct message *message) {
+    if (message->state != MESSAGE_DONE)
+        violate(world, message, "every request that reaches a worker is answered", "it is %s since %.0f s",
+                message->state == MESSAGE_QUEUED ? "in the queue" : "with a worker",
+                (double)(world->clock.now - message->sent_at) / 1e6);
+    else if (oracle_is_owed_reply(message) && message->answers == 0)
+        violate(world, message, "every request that reaches a worker is answered", "it is gone without an answer");
+    else if (!oracle_is_owed_reply(message) && message->letters == 0)
+        violate(world, message, "a reply_refused is dead-lettered", "it is gone without a trace");
+}
+
+static void check_configurations(struct world *world) {
+    const struct scenario *scenario = world->scenario;
+    char mark[64] = "";
+    bool calm = scenario->fault_count == 0;
+    for (unsigned product = 1; calm && product <= scenario->products; product++) {
+        if (scenario->settings.policy == POLICY_PER_PRODUCT)
+            (void)snprintf(mark, sizeof mark, "product/prod_%u", product);
+        if (stripe_active_of_ours(world, mark) > 1)
+            violate(world, NULL, "one configuration is made, not several", "%u with the mark \"%s\"",
+                    stripe_active_of_ours(world, mark), mark);
+    }
+}
+
+void promise_end(struct world *world) {
+    for (unsigned i = 0; i < world->scenario->sending_count; i++)
+        if (!world->scenario->sendings[i].dropped)
+            check_message(world, &world->messages[i]);
+    for (unsigned i = 0; i < world->scenario->workers; i++)
+        if (!world->violated)
+            check_worker(&world->workers[i]);
+    check_configurations(world);
+}

@@ -1,0 +1,83 @@
+/* oracle.c — what the contract lets a message be answered: DESIGN.md's table once more, written from the message and
+ * the world alone, so that the core is not asked about itself. */
+#include "promises.h"
+#include "world.h"
+
+#define BIT(code) (UINT32_C(1) << (code))
+
+bool oracle_is_owed_reply(const struct message *message) {
+    return message->plan->reply != REPLY_FORBIDDEN;
+}
+
+/* The team that is asked for; 0: none. */
+static unsigned team_of(const struct scenario *scenario, const struct ask *ask) {
+    if (ask->user == 0)
+        return ask->team;
+    enum user_kind kind = ask->user > USERS_MAX ? USER_MISSING : scenario->user_kinds[ask->user];
+    unsigned member_of = kind == USER_MEMBER ? scenario->user_teams[ask->user] : 0;
+    return ask->team == 0 || ask->team == member_of ? member_of : 0;
+}
+
+static uint32_t by_stripe(const struct world *world, const struct ask *ask, unsigned team) {
+    const struct scenario *scenario = world->scenario;
+    const struct portal_settings *settings = &scenario->settings;
+    unsigned product = scenario->team_products[team];
+    bool there = scenario->configuration_there || settings->policy == POLICY_FIXED;
+    bool looked_up = ask->configuration == CHOSEN_NONE && settings->policy != POLICY_FIXED;
+    bool refused = scenario->team_kinds[team] == TEAM_CUSTOMER_GONE || ask->configuration == CHOSEN_GONE ||
+                   (ask->configuration == CHOSEN_ACTIVE && !there);
+    uint32_t codes = refused ? BIT(CODE_STRIPE_ERROR) : BIT(CODE_NONE);
+    if (looked_up && scenario->product_inactive[product])
+        codes |= BIT(CODE_PRODUCT_INACTIVE);
+    if (looked_up && !scenario->product_inactive[product] && scenario->product_prices[product] == 0)
+        codes |= BIT(CODE_NO_ACTIVE_PRICES);
+    if (scenario->faults_of_kind[FAULT_CONFIGURATION_GONE] > 1 || scenario->faults_of_kind[FAULT_STRIPE_FINAL] > 0)
+        codes |= BIT(CODE_STRIPE_ERROR);
+    for (enum fault_kind kind = FAULT_STRIPE_RESETS; kind <= FAULT_STRIPE_LIES; kind++)
+        if (scenario->faults_of_kind[kind] > 0)
+            codes |= BIT(CODE_STRIPE_UNAVAILABLE);
+    return codes;
+}
+
+static uint32_t by_rules(const struct world *world, const struct ask *ask) {
+    const struct scenario *scenario = world->scenario;
+    enum user_kind user = ask->user > USERS_MAX ? USER_MISSING : scenario->user_kinds[ask->user];
+    if (ask->user > 0 && (user == USER_DELETED || user == USER_MISSING))
+        return BIT(CODE_UNAUTHENTICATED);
+    unsigned team = team_of(scenario, ask);
+    if (team == 0 || team > TEAMS_MAX || scenario->team_kinds[team] == TEAM_MISSING)
+        return BIT(CODE_TEAM_NOT_FOUND);
+    if (scenario->team_kinds[team] == TEAM_NO_CUSTOMER || scenario->team_kinds[team] == TEAM_NO_PRODUCT)
+        return BIT(CODE_NO_SUBSCRIPTION);
+    if (ask->user > 0 && scenario->team_kinds[team] == TEAM_CANCELED)
+        return BIT(CODE_SUBSCRIPTION_INACTIVE);
+    if (ask->flow == FLOW_WRONG)
+        return BIT(CODE_SUBSCRIPTION_NOT_FOUND);
+    return by_stripe(world, ask, team);
+}
+
+uint32_t oracle_codes(const struct world *world, const struct message *message) {
+    const struct sending *plan = message->plan;
+    const struct portal_settings *settings = &world->scenario->settings;
+    uint32_t codes = 0;
+    if (plan->poisonous || message->crashes_alone >= POISONOUS_TRIES)
+        codes |= BIT(CODE_POISONOUS);
+    if (plan->invalid != VALID)
+        return codes | BIT(CODE_INVALID_REQUEST);
+    if (settings->team_senders && plan->ask.user == 0 && plan->stranger)
+        return codes | BIT(CODE_FORBIDDEN_SENDER);
+    codes |= by_rules(world, &plan->ask);
+    if (plan->bad)
+        codes = (codes & BIT(CODE_POISONOUS)) | BIT(CODE_INTERNAL_ERROR);
+    if (world->requests[plan->id].contested)
+        codes |= BIT(CODE_REQUEST_CONFLICT);
+    bool forever =
+        plan->deadline == DEADLINE_NONE || (settings->deadline_seconds == 0 && plan->deadline <= DEADLINE_STAMPED);
+    if (!forever && !plan->bad)
+        codes |= BIT(CODE_DEADLINE_EXCEEDED);
+    return codes;
+}
+
+unsigned oracle_team(const struct world *world, const struct message *message) {
+    return team_of(world->scenario, &message->plan->ask);
+}

@@ -1,0 +1,21 @@
+/* promises.h — what the files that check share. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct message;
+struct stripe_exchange;
+struct world;
+
+uint64_t promise_tolerance_us(const struct world *world);
+
+/* The team a message asks for, by the contract; 0: none. */
+unsigned oracle_team(const struct world *world, const struct message *message);
+
+/* Whether somebody was told what leaves nothing to be had from a key. */
+bool stripe_key_is_used_up(struct world *world, const char *key);
+/* Whether this exchange was, last. */
+bool stripe_told_used_up(struct world *world, const char *key, const struct stripe_exchange *exchange);
+/* Active configurations that workers made, with this mark in their metadata. */
+unsigned stripe_active_of_ours(const struct world *world, const char *mark);
