@@ -357,6 +357,39 @@ static void purging_keeps_what_is_young_or_stands(void **state) {
     assert_int_equal(admin_number("SELECT count(*) FROM portal.sessions WHERE request_id IN ('standing', 'young')"), 2);
 }
 
+/* More than a socket takes at once, both ways: what is left over goes out and comes in as there is room. */
+static void large_batches_go_through_in_pieces(void **state) {
+    (void)state;
+    enum { ROWS = 256, LARGE = 16 * 1024 };
+    static char body[LARGE + 1];
+    static char ids[ROWS][16];
+    static struct save_row rows[ROWS];
+    static struct load_row loads[ROWS];
+    struct save_row *pointers[ROWS];
+    struct load_row *load_pointers[ROWS];
+    memset(body, 'x', LARGE);
+    for (unsigned i = 0; i < ROWS; i++) {
+        (void)snprintf(ids[i], sizeof ids[i], "large.%u", i);
+        rows[i] = session_row(ids[i], ask_one);
+        rows[i].body = rows[i].answer = body;
+        pointers[i] = &rows[i];
+        loads[i] = (struct load_row){.request_id = ids[i], .ask = ask_one, .team_id = 1};
+        load_pointers[i] = &loads[i];
+    }
+    struct outcome_of saved = {.task = {.kind = STORE_SAVE, .save = {pointers, ROWS}}};
+    struct outcome_of loaded = {.task = {.kind = STORE_LOAD, .load = {load_pointers, ROWS}}};
+    harness_submit(&one, &saved);
+    harness_submit(&one, &loaded);
+    harness_until(&one, loaded.done);
+    assert_int_equal(saved.status, STORE_DONE);
+    assert_int_equal(loaded.status, STORE_DONE);
+    for (unsigned i = 0; i < ROWS; i++) {
+        assert_true(rows[i].standing.written);
+        assert_string_equal(loads[i].stored.answer, body);
+        load_row_clear(&loads[i]);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(an_answer_is_kept_once_and_found_again, test_setup),
@@ -368,6 +401,7 @@ int main(void) {
         cmocka_unit_test_setup(a_row_that_can_not_be_kept_is_told_from_trouble, test_setup),
         cmocka_unit_test_setup(a_failed_task_harms_no_other, test_setup),
         cmocka_unit_test_setup(two_that_save_the_same_rows_do_not_lock_each_other_out, test_setup),
+        cmocka_unit_test_setup(large_batches_go_through_in_pieces, test_setup),
         cmocka_unit_test_setup(purging_keeps_what_is_young_or_stands, test_setup),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
