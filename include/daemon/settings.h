@@ -33,6 +33,10 @@ struct settings {
  * Result: 0, -EINVAL where anything was wrong or missing, -ENOMEM. On failure there is nothing to free. */
 int settings_load(struct settings *settings, FILE *errors);
 
+/* Reads only the settings in `names` (NULL at the end), for a program that can do without the others; these stay zero.
+ * The environment is left as it is, so that it can be asked again. Result and `errors` as above, without warnings. */
+int settings_load_only(struct settings *settings, const char *const *names, FILE *errors);
+
 /* Reads the files again that settings were taken from: the Stripe key's and the portal's features. The old key is wiped
  * at once, the old features stay valid until the next settings_reread() or settings_free(). On failure everything is as
  * it was. Result and `errors` as above. */

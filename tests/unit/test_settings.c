@@ -338,6 +338,31 @@ static void secrets_are_wiped_from_the_environment(void **state) {
     unload(&loaded);
 }
 
+static void only_what_is_asked_for_is_read(void **state) {
+    (void)state;
+    static const char *const one[] = {"DATABASE_URL", NULL};
+    static const char *const two[] = {"DATABASE_URL", "PORTAL_DEADLINE_SECONDS", NULL};
+    struct loaded loaded = {0};
+    assert_int_equal(clearenv(), 0);
+    assert_int_equal(setenv("DATABASE_URL", DATABASE, 1), 0);
+    assert_int_equal(setenv("PORTAL_DEADLINE_SECONDS", "never", 1), 0);
+    FILE *errors = open_memstream(&loaded.errors, &loaded.errors_size);
+    assert_non_null(errors);
+    for (unsigned i = 0; i < 2; i++) { /* the environment stays as it is */
+        assert_int_equal(settings_load_only(&loaded.settings, one, errors), 0);
+        assert_string_equal(loaded.settings.store.url, DATABASE);
+        assert_null(loaded.settings.broker.urls);
+        settings_free(&loaded.settings);
+    }
+    assert_int_equal(fflush(errors), 0);
+    assert_string_equal(loaded.errors, "");
+    assert_int_equal(settings_load_only(&loaded.settings, two, errors), -EINVAL);
+    assert_int_equal(fclose(errors), 0);
+    assert_int_equal(lines(loaded.errors), 1);
+    assert_non_null(strstr(loaded.errors, "PORTAL_DEADLINE_SECONDS"));
+    free(loaded.errors);
+}
+
 static void credentials_win_over_the_environment(void **state) {
     (void)state;
     struct loaded loaded;
@@ -435,6 +460,7 @@ int main(void) {
         cmocka_unit_test(an_empty_setting_is_not_set),
         cmocka_unit_test(a_misspelt_setting_is_warned_of),
         cmocka_unit_test(secrets_are_wiped_from_the_environment),
+        cmocka_unit_test(only_what_is_asked_for_is_read),
         cmocka_unit_test(credentials_win_over_the_environment),
         cmocka_unit_test(the_key_file_is_read_again),
         cmocka_unit_test(the_features_are_read_again),

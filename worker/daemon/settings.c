@@ -128,9 +128,19 @@ static int load_one(struct settings *settings, const struct setting *setting, FI
     return setting->read(settings, setting, value, errors);
 }
 
-static int load_all(struct settings *settings, FILE *errors) {
+static bool is_among(const char *name, const char *const *names) {
+    for (; *names; names++)
+        if (strcmp(*names, name) == 0)
+            return true;
+    return false;
+}
+
+/* `names`: which ones, NULL at the end; or NULL: all. */
+static int load_each(struct settings *settings, const char *const *names, FILE *errors) {
     int result = 0;
     for (size_t i = 0; i < settings_count; i++) {
+        if (names && !is_among(settings_table[i].name, names))
+            continue;
         int r = load_one(settings, &settings_table[i], errors);
         if (r == -ENOMEM)
             return r;
@@ -252,7 +262,7 @@ int settings_load(struct settings *settings, FILE *errors) {
     *settings = (struct settings){.owner = calloc(1, sizeof *settings->owner)};
     if (!settings->owner)
         return -ENOMEM;
-    int r = load_all(settings, errors);
+    int r = load_each(settings, NULL, errors);
     if (r != -ENOMEM) {
         int features = load_features(settings, errors);
         r = features < 0 ? features : r;
@@ -263,6 +273,22 @@ int settings_load(struct settings *settings, FILE *errors) {
         r = check_together(settings, errors);
     warn_of_unknown(errors);
     wipe_environment();
+    if (r < 0)
+        settings_free(settings);
+    return r;
+}
+
+int settings_load_only(struct settings *settings, const char *const *names, FILE *errors) {
+    assert(settings);
+    assert(names);
+    assert(errors);
+
+    *settings = (struct settings){.owner = calloc(1, sizeof *settings->owner)};
+    if (!settings->owner)
+        return -ENOMEM;
+    int r = load_each(settings, names, errors);
+    if (r >= 0)
+        r = complete(settings);
     if (r < 0)
         settings_free(settings);
     return r;
