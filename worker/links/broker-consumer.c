@@ -2,45 +2,109 @@
  * put together frame by frame, and settlements go back on the channel the delivery came by. */
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "broker-internal.h"
 #include "portal/portal.h"
 
-static const char CONSUMER_TAG[] = "portal-worker";
-
 static struct consumer *consumer_of(struct connection *connection) {
     return (struct consumer *)connection; /* its first member */
 }
 
-/* ---- the consumer ---- */
+/* ---- the subscriptions ----
+ *
+ * RabbitMQ bounds what is in hand for each subscription, not for the channel (quorum queues know no global prefetch).
+ * What is in hand when all are cancelled stays in hand, so the next one gets what is left of the prefetch, and another
+ * is added once more is left: together they have the prefetch. Each has a tag of its own: under one that was cancelled
+ * with messages in hand RabbitMQ 3.10 delivers those again, and crashes the channel over the second acknowledgement
+ * (seen). */
+
+static void consumer_write_tag(char tag[static CONSUMER_TAG_MAX], uint64_t number) {
+    (void)snprintf(tag, CONSUMER_TAG_MAX, "portal-worker-%" PRIu64, number);
+}
 
 static int consumer_start(struct consumer *consumer) {
+    char tag[CONSUMER_TAG_MAX];
+    consumer_write_tag(tag, consumer->next_tag);
     amqp_basic_consume_t consume = {
         .queue = amqp_cstring_bytes(QUEUE_REQUESTS),
-        .consumer_tag = amqp_cstring_bytes(CONSUMER_TAG),
+        .consumer_tag = amqp_cstring_bytes(tag),
     };
     return connection_send(&consumer->connection, CHANNEL, AMQP_BASIC_CONSUME_METHOD, &consume);
 }
 
+/* Cancels them all; they are few, so there is room for it. */
 static int consumer_stop(struct consumer *consumer) {
-    amqp_basic_cancel_t cancel = {.consumer_tag = amqp_cstring_bytes(CONSUMER_TAG)};
-    return connection_send(&consumer->connection, CHANNEL, AMQP_BASIC_CANCEL_METHOD, &cancel);
+    int r = 0;
+    for (unsigned i = consumer->live; i > 0 && r >= 0; i--) {
+        char tag[CONSUMER_TAG_MAX];
+        consumer_write_tag(tag, consumer->next_tag - i);
+        amqp_basic_cancel_t cancel = {.consumer_tag = amqp_cstring_bytes(tag)};
+        r = connection_send(&consumer->connection, CHANNEL, AMQP_BASIC_CANCEL_METHOD, &cancel);
+    }
+    return r;
+}
+
+/* How large a subscription may be begun now; 0: none. A few, not one for each message that is settled. */
+static unsigned consumer_room(const struct consumer *consumer) {
+    unsigned prefetch = consumer->connection.broker->settings.prefetch;
+    unsigned taken = consumer->granted + consumer->old;
+    unsigned left = taken < prefetch ? prefetch - taken : 0;
+    return consumer->live == 0 || consumer->old == 0 || left >= prefetch / 4 ? left : 0;
+}
+
+/* The prefetch of a subscription is that of the channel when it begins (RabbitMQ's "Consumer Prefetch"). */
+static void consumer_begin(struct consumer *consumer, unsigned room) {
+    amqp_basic_qos_t qos = {.prefetch_count = (uint16_t)room};
+    if (room != consumer->prefetch) {
+        if (connection_send(&consumer->connection, CHANNEL, AMQP_BASIC_QOS_METHOD, &qos) >= 0)
+            consumer->state = CONSUMER_SIZING;
+        consumer->prefetch = room;
+    } else if (consumer_start(consumer) >= 0)
+        consumer->state = CONSUMER_STARTING;
 }
 
 /* Moves towards what is wanted, one step at a time: the broker answers each before the next is taken. */
 static void consumer_reconcile(struct consumer *consumer) {
     /* Only consuming tells whether the user may. */
     bool wanted = consumer->wanted || consumer->connection.unproven;
-    bool start = wanted && consumer->state == CONSUMER_ABSENT;
-    bool stop = !wanted && consumer->state == CONSUMER_THERE;
-    if ((!start && !stop) || !connection_room(&consumer->connection))
+    if (consumer->state != CONSUMER_SETTLED)
         return;
-    if (start && consumer_start(consumer) >= 0)
-        consumer->state = CONSUMER_STARTING;
-    else if (stop && consumer_stop(consumer) >= 0)
+    unsigned room = wanted ? consumer_room(consumer) : 0;
+    bool stop = !wanted && consumer->live > 0;
+    if ((room == 0 && !stop) || !connection_room(&consumer->connection))
+        return;
+    if (room > 0)
+        consumer_begin(consumer, room);
+    else if (consumer_stop(consumer) >= 0)
         consumer->state = CONSUMER_STOPPING;
+}
+
+static void consumer_sized(struct consumer *consumer) {
+    if (consumer->state == CONSUMER_SIZING && consumer_start(consumer) >= 0)
+        consumer->state = CONSUMER_STARTING;
+}
+
+static void consumer_started(struct consumer *consumer) {
+    if (consumer->state != CONSUMER_STARTING)
+        return;
+    consumer->live++;
+    consumer->next_tag++;
+    consumer->granted += consumer->prefetch;
+    consumer->state = CONSUMER_SETTLED;
+}
+
+/* Nothing more comes under a tag once that is cancelled: what is in hand after the last is old. */
+static void consumer_stopped(struct consumer *consumer) {
+    if (consumer->state != CONSUMER_STOPPING || --consumer->live > 0)
+        return;
+    consumer->granted = 0;
+    consumer->epoch++;
+    consumer->old = consumer->unsettled;
+    consumer->state = CONSUMER_SETTLED;
 }
 
 void consumer_intake(struct consumer *consumer, bool wanted) {
@@ -49,7 +113,9 @@ void consumer_intake(struct consumer *consumer, bool wanted) {
 }
 
 static void consumer_on_ready(struct connection *connection) {
-    consumer_reconcile(consumer_of(connection));
+    struct consumer *consumer = consumer_of(connection);
+    consumer->prefetch = connection->broker->settings.prefetch; /* set when the channel was opened */
+    consumer_reconcile(consumer);
 }
 
 static void consumer_on_method(struct connection *connection, const amqp_method_t *method) {
@@ -58,13 +124,16 @@ static void consumer_on_method(struct connection *connection, const amqp_method_
     case AMQP_BASIC_DELIVER_METHOD:
         consumer->tag = ((const amqp_basic_deliver_t *)method->decoded)->delivery_tag;
         break;
+    case AMQP_BASIC_QOS_OK_METHOD:
+        consumer_sized(consumer);
+        break;
     case AMQP_BASIC_CONSUME_OK_METHOD:
-        consumer->state = CONSUMER_THERE;
+        consumer_started(consumer);
         connection_prove(connection);
         consumer_reconcile(consumer);
         break;
     case AMQP_BASIC_CANCEL_OK_METHOD:
-        consumer->state = CONSUMER_ABSENT;
+        consumer_stopped(consumer);
         consumer_reconcile(consumer);
         break;
     case AMQP_BASIC_CANCEL_METHOD:
@@ -81,6 +150,8 @@ static void consumer_on_method(struct connection *connection, const amqp_method_
 static void consumer_deliver(struct consumer *consumer) {
     struct inbound *inbound = consumer->assembling;
     consumer->assembling = NULL;
+    inbound->epoch = consumer->epoch;
+    consumer->unsettled++;
     TAILQ_INSERT_TAIL(&consumer->in_hand, inbound, entry);
     portal_deliver(consumer->connection.broker->portal, &inbound->delivery);
 }
@@ -133,8 +204,11 @@ void consumer_flush(struct consumer *consumer) {
     while ((inbound = TAILQ_FIRST(&consumer->settling)) && connection_room(&consumer->connection)) {
         consumer_send(consumer, inbound);
         TAILQ_REMOVE(&consumer->settling, inbound, entry);
+        consumer->unsettled--;
+        consumer->old -= inbound->epoch != consumer->epoch;
         free(inbound);
     }
+    consumer_reconcile(consumer);
 }
 
 /* A settlement that can't be sent now waits. There are never more of them than the prefetch. */
@@ -152,9 +226,7 @@ void consumer_settle(struct consumer *consumer, struct delivery *delivery, enum 
 }
 
 static void consumer_on_writable(struct connection *connection) {
-    struct consumer *consumer = consumer_of(connection);
-    consumer_flush(consumer);
-    consumer_reconcile(consumer);
+    consumer_flush(consumer_of(connection));
 }
 
 /* ---- the end of a channel ---- */
@@ -170,7 +242,9 @@ static void inbound_list_free(struct inbound_list *list) {
 static void consumer_on_lost(struct connection *connection) {
     struct consumer *consumer = consumer_of(connection);
     struct inbound *inbound;
-    consumer->state = CONSUMER_ABSENT;
+    consumer->state = CONSUMER_SETTLED;
+    consumer->live = consumer->granted = consumer->unsettled = consumer->old = 0;
+    consumer->epoch++;
     consumer->tag = 0;
     free(consumer->assembling);
     consumer->assembling = NULL;

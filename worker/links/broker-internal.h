@@ -23,7 +23,8 @@
 #define DIRECT_REPLY_PREFIX "amq.rabbitmq.reply-to."
 
 enum {
-    CHANNEL = 1,      /* every connection uses one channel, this one */
+    CHANNEL = 1, /* every connection uses one channel, this one */
+    CONSUMER_TAG_MAX = 40,
     CAUSE_MAX = 1024, /* bytes of a text that says why a connection is not there */
     REASON_MAX = 320, /* of the broker's or the library's words in it: a code and a short string of AMQP */
 };
@@ -142,6 +143,7 @@ struct inbound {
     struct delivery delivery; /* what the core sees; first, so that one can be had from the other */
     TAILQ_ENTRY(inbound) entry;
     uint64_t tag;
+    uint64_t epoch;             /* of the consumer when it came */
     enum settlement settlement; /* once it waits to be sent */
     size_t body_room;           /* bytes of the body still to come */
     /* As it was sent, for the echo and the dead letter; they point into the same allocation. */
@@ -198,7 +200,15 @@ void message_clear(struct message *message);
 struct consumer {
     struct connection connection; /* first, so that one can be had from the other */
     bool wanted;
-    enum { CONSUMER_ABSENT, CONSUMER_STARTING, CONSUMER_THERE, CONSUMER_STOPPING } state;
+    /* What the broker has yet to answer: a prefetch, a subscription, or that all are cancelled. */
+    enum { CONSUMER_SETTLED, CONSUMER_SIZING, CONSUMER_STARTING, CONSUMER_STOPPING } state;
+    unsigned live; /* subscriptions; their tags end in the numbers before next_tag */
+    uint64_t next_tag;
+    unsigned prefetch;            /* of the channel, for the next subscription */
+    unsigned granted;             /* to the live ones together */
+    unsigned unsettled;           /* deliveries in hand or settling */
+    unsigned old;                 /* of those, of subscriptions that were cancelled */
+    uint64_t epoch;               /* raised when all were cancelled */
     uint64_t tag;                 /* of the basic.deliver whose message comes now */
     struct inbound *assembling;   /* and that message, from its header on */
     struct inbound_list in_hand;  /* the core's */
