@@ -170,9 +170,10 @@ struct configuration_row {
     char *fingerprint; /* of the features and prices it was last given; NULL likewise */
     bool managed;      /* made by portal-worker, so its to update */
 
-    bool leased;          /* LEASE: granted (also over a lease that ran out, or one's own) */
+    bool leased;          /* LEASE: granted (also over a lease that ran out, or one's own); KEEP: it was kept */
     uint32_t retry_ms;    /* LEASE not granted: what is left of the other's lease, milliseconds */
-    uint32_t forgotten;   /* FIND, LEASE: how many times one was forgotten; part of the next idempotency key */
+    uint32_t forgotten;   /* FIND, LEASE: how many times one was forgotten; part of the next idempotency key. In for
+                           * KEEP, which keeps nothing if another was forgotten since */
     uint64_t checked_ago; /* FIND, LEASE: seconds since KEEP; 0 where none is known */
 };
 

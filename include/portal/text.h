@@ -21,6 +21,10 @@ char *text_take(struct text *text);
 
 void text_clear(struct text *text);
 
+/* Puts '?' in place of each byte that is no UTF-8 (RFC 3629), such as half a character where a text was cut. JSON, and
+ * so every reply, takes nothing else. */
+void text_make_utf8(char *string);
+
 /* free() of what the pointer named by a cleanup attribute points to. */
 static inline void free_pointer(void *pointer) {
     free(*(void **)pointer);

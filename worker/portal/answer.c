@@ -194,7 +194,7 @@ int answer_read(struct answer *answer, const char *json, const char *url) {
         r = find_code(code, &answer->code);
     answer->status = (int)json_integer_value(json_object_get(answer->json, "status"));
     answer->session_created = json_integer_value(json_object_get(session, "created"));
-    if (r == 0 && url && !(answer->url = strdup(url)))
+    if (r == 0 && url && json_is_object(session) && !(answer->url = strdup(url)))
         r = -ENOMEM;
     if (r < 0)
         answer_clear(answer);

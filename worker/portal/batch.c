@@ -127,6 +127,7 @@ static void save_done(struct job *job) {
 static void bad_row(struct job *job, const struct store_task *task) {
     char message[400] = "The answer to this request could not be saved: ";
     strncat(message, task->error, sizeof message - strlen(message) - 1);
+    text_make_utf8(message);
     sharing_close(job);
     job_release_id(job);
     job_fail(job, CODE_INTERNAL_ERROR, message, NULL);

@@ -529,8 +529,12 @@ static void kept(struct store_task *task, enum store_status status) {
         configuration->walk = WALK_UNKEPT;
         return;
     }
-    /* Where it took so long that somebody else has the lease, theirs is the one. */
-    if (!row->leased || configuration->stale) {
+    /* It took so long that somebody else has the lease, or it was forgotten meanwhile: who waits looks anew. */
+    if (!row->leased) {
+        release(configuration);
+        return;
+    }
+    if (configuration->stale) {
         end_walk(configuration);
         return;
     }
@@ -554,6 +558,7 @@ static void keep(struct configuration *configuration, char *id, char *product, c
     row->product = product;
     row->fingerprint = fingerprint;
     row->managed = managed;
+    row->forgotten = configuration->forgotten;
     submit(configuration);
 }
 

@@ -99,9 +99,11 @@ static void wait_and_retry(struct errand *errand, int64_t retry_after_ms) {
     timers_set(&portal->timers, &errand->timer, portal_now(portal) + wait_us);
 }
 
-/* The maximum counts only while Stripe serves others: an outage for all is waited out, not given up. */
+/* The maximum counts only while Stripe serves others: an outage for all is waited out, not given up. That somebody else
+ * of the fleet is just calling under the same key is no failure at all: the answer will be there in a moment. */
 static void fail(struct errand *errand, const struct refusal *refusal) {
-    errand->counted += errand->portal->calls.served > errand->served_before;
+    bool in_use = strcmp(refusal->code, "idempotency_key_in_use") == 0;
+    errand->counted += !in_use && errand->portal->calls.served > errand->served_before;
     if (errand->counted > errand->portal->settings.stripe_max_retries)
         errand->done(errand, ERRAND_SPENT, NULL, refusal);
     else

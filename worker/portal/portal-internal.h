@@ -103,9 +103,10 @@ struct job {
     struct publication publication;
     struct dead_letter letter;
     char *letter_error;
-    bool replied;       /* the reply is done with: confirmed or returned; or none is owed */
-    unsigned refusals;  /* of the reply, in a row */
-    struct timer retry; /* of REFUSED */
+    bool replied;        /* the reply is done with: confirmed or returned; or none is owed */
+    unsigned refusals;   /* of the reply, in a row */
+    uint64_t refused_at; /* when the first of them came; microseconds, monotonic */
+    struct timer retry;  /* of REFUSED */
     struct timer deadline;
 
     int64_t try_id; /* in portal.suspects; 0: none */

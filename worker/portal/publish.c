@@ -16,8 +16,8 @@ static struct job *job_of(struct publication *publication) {
     return (struct job *)((char *)publication - offsetof(struct job, publication));
 }
 
-/* A session's answer stands as long as its URL may be handed out; what is not a session does not spoil while it waits.
- */
+/* A session's answer stands as long as its URL may be handed out; what is not a session does not spoil while it waits
+ * for the broker. */
 static bool still_stands(const struct job *job) {
     if (job->answer.session_created == 0)
         return true;
@@ -81,13 +81,27 @@ static void try_again(struct timer *timer) {
     job_enter(job, JOB_TO_PUBLISH);
 }
 
+/* Counts as returned. */
+static void give_up_reply(struct job *job) {
+    tell_returned(job, "its queue refuses replies (basic.nack): is it full?");
+    reply_done(job);
+}
+
+/* A failure stands five minutes; whoever did not hear of it by then can ask again. */
+static bool is_refused_too_long(const struct job *job) {
+    return job->refusals > 0 &&
+           (!still_stands(job) || portal_now(job->portal) - job->refused_at >= ANSWER_STANDS_SECONDS * SECOND);
+}
+
 static void reply_refused(struct job *job) {
     struct portal *portal = job->portal;
-    if (!still_stands(job) || portal->counts[JOB_REFUSED] >= portal->settings.concurrency / 4 + 1) {
-        tell_returned(job, "its queue refuses replies (basic.nack): is it full?");
-        reply_done(job);
+    if (!still_stands(job) || is_refused_too_long(job) ||
+        portal->counts[JOB_REFUSED] >= portal->settings.concurrency / 4 + 1) {
+        give_up_reply(job);
         return;
     }
+    if (job->refusals == 0)
+        job->refused_at = portal_now(portal);
     uint64_t wait_ms = REFUSED_FIRST_MS;
     for (unsigned i = 0; i < job->refusals && wait_ms < REFUSED_LAST_MS; i++)
         wait_ms *= 2;
@@ -181,7 +195,11 @@ void publish_flush(struct portal *portal) {
             job_give_back(job); /* nobody is answered twice for nothing: it is delivered again */
             continue;
         }
-        if (!job->replied && job->refusals == 0 && !still_stands(job)) {
+        if (!job->replied && is_refused_too_long(job)) {
+            give_up_reply(job);
+            continue;
+        }
+        if (!job->replied && !still_stands(job)) {
             job_restart(job); /* it waited too long for the broker */
             continue;
         }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "portal/text.h"
 #include "portal/timestamp.h"
 #include "request-internal.h"
 
@@ -27,11 +28,7 @@ int request_refuse(struct request_problem *problem, const char *format, ...) {
     problem->code = "invalid_request";
     (void)vsnprintf(problem->message, sizeof problem->message, format, arguments);
     va_end(arguments);
-    /* what did not fit must not end in half a character */
-    size_t length = strlen(problem->message);
-    if (length == sizeof problem->message - 1)
-        while (length > 0 && ((unsigned char)problem->message[length - 1] & 0x80))
-            problem->message[--length] = '\0';
+    text_make_utf8(problem->message); /* what the sender wrote was cut to fit */
     return -EINVAL;
 }
 
@@ -53,6 +50,7 @@ int request_check_reply_to(const char *reply_to, char *const *patterns, struct r
     problem->code = "reply_refused";
     (void)snprintf(problem->message, sizeof problem->message,
                    "reply_to \"%.100s\" is not allowed: it has to match PORTAL_REPLY_QUEUES", reply_to);
+    text_make_utf8(problem->message);
     return -EINVAL;
 }
 
@@ -290,6 +288,7 @@ static int check_sender(const struct request *request, const struct delivery *de
         problem->message, sizeof problem->message,
         "a request without user_id needs an AMQP user_id that PORTAL_TEAM_SENDERS lists; this one has %s%.64s",
         delivery->user_id ? "" : "none", delivery->user_id ? delivery->user_id : "");
+    text_make_utf8(problem->message);
     return -EINVAL;
 }
 

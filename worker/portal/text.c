@@ -67,3 +67,27 @@ void text_clear(struct text *text) {
     free(text->data);
     *text = (struct text){0};
 }
+
+/* The length of the UTF-8 sequence that begins here; 0: none does. */
+static size_t sequence(const unsigned char *c) {
+    if (c[0] < 0x80)
+        return 1;
+    size_t length = c[0] >= 0xc2 && c[0] <= 0xdf ? 2 : (c[0] & 0xf0) == 0xe0 ? 3 : c[0] >= 0xf0 && c[0] <= 0xf4 ? 4 : 0;
+    for (size_t i = 1; i < length; i++)
+        if ((c[i] & 0xc0) != 0x80)
+            return 0;
+    /* overlong forms, surrogates, what is beyond U+10FFFF */
+    if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf0 && c[1] < 0x90) ||
+        (c[0] == 0xf4 && c[1] > 0x8f))
+        return 0;
+    return length;
+}
+
+void text_make_utf8(char *string) {
+    while (*string != '\0') {
+        size_t length = sequence((const unsigned char *)string);
+        if (length == 0)
+            *string = '?';
+        string += length > 0 ? length : 1;
+    }
+}

@@ -6,11 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "portal/text.h"
+
 enum { URL_MAX = 8192 }; /* bytes of a session's URL */
 
 static void copy(char *to, size_t size, const json_t *error, const char *name) {
     const char *value = json_string_value(json_object_get(error, name));
     (void)snprintf(to, size, "%s", value ? value : "");
+    text_make_utf8(to);
 }
 
 /* Stripe names parts of the key it was sent; ours stays with us even so masked. */
@@ -87,6 +90,7 @@ void refusal_text(const struct refusal *refusal, char *text, size_t size) {
     else
         (void)snprintf(text, size, "%s%s%s%s%s%s%s%s", refusal->type, coded ? " " : "", refusal->code,
                        typed ? ": " : "", refusal->message, param ? " (param " : "", refusal->param, param ? ")" : "");
+    text_make_utf8(text);
 }
 
 static const char *text_of(const json_t *answer, const char *name) {
