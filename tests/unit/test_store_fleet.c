@@ -102,6 +102,11 @@ static void a_configuration_is_kept_found_and_forgotten(void **state) {
     assert_false(find.task.configuration.managed);
     assert_int_equal(find.task.configuration.forgotten, 1);
     assert_int_equal(find.task.configuration.checked_ago, 0);
+
+    harness_succeed(&one, &keep); /* by one who has not heard that it was forgotten */
+    assert_false(keep.task.configuration.leased);
+    harness_succeed(&two, &find);
+    assert_null(find.task.configuration.id);
 }
 
 /* ---- send times ---- */

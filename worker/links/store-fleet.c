@@ -123,6 +123,7 @@ static void keep_bind(struct statement_context *context, struct parameters *para
     parameter_text(parameters, task->configuration.product);
     parameter_text(parameters, task->configuration.fingerprint);
     parameter_bool(parameters, task->configuration.managed);
+    parameter_int8(parameters, task->configuration.forgotten);
 }
 
 /* Kept or not: a row comes back or none. */
@@ -138,7 +139,8 @@ const struct statement statement_configuration_keep = {
            " ON CONFLICT (key) DO UPDATE SET id = excluded.id, product = excluded.product,"
            " fingerprint = excluded.fingerprint, managed = excluded.managed, checked_at = excluded.checked_at,"
            " leased_by = NULL, leased_until = NULL"
-           " WHERE c.leased_until IS NULL OR c.leased_by = $2::text OR c.leased_until <= clock_timestamp()"
+           " WHERE (c.leased_until IS NULL OR c.leased_by = $2::text OR c.leased_until <= clock_timestamp())"
+           " AND c.forgotten = $7::int8"
            " RETURNING true",
     .columns = 1,
     .bind = keep_bind,
