@@ -52,6 +52,8 @@ static void note(struct outgoing *outgoing, enum publish_result result) {
         outgoing->parcel->letter = owed_of(result);
     else
         outgoing->parcel->reply = owed_of(result);
+    if (!outgoing->letter && result == PUBLISH_REFUSED)
+        promise_refused(outgoing->worker->world, outgoing->parcel);
 }
 
 static void confirm(struct alarm *alarm) {

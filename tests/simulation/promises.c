@@ -195,6 +195,8 @@ static void check_reply(struct world *world, struct parcel *parcel, const struct
     if (reply.generation > 0 && reply.generation < message->plan->generation)
         violate(world, message, "a replay gets the generation that it wants", "%u instead of %u", reply.generation,
                 message->plan->generation);
+    if (reply.code == CODE_POISONOUS)
+        parcel->message->crashes = 0; /* should it come again, it may try again */
     parcel->code = reply.code;
     parcel->generation = reply.generation;
     parcel->session = reply.session;
@@ -210,19 +212,24 @@ void promise_published(struct world *world, struct parcel *parcel, const struct 
 
 /* ---- settling ---- */
 
-/* A refused reply counts as returned once its answer no longer stands, or too many wait. */
-static bool may_give_up(const struct world *world, const struct parcel *parcel) {
-    const struct portal *portal = parcel->worker->portal;
-    const struct portal_settings *settings = &world->scenario->settings;
-    if (portal->counts[JOB_REFUSED] >= settings->concurrency / 4)
-        return true;
-    uint64_t until = (parcel->session_created + settings->session_seconds - SESSION_MARGIN_SECONDS) * SECOND_US;
-    return parcel->session >= 0 && world_wall(world) + promise_tolerance_us(world) >= until;
+void promise_refused(struct world *world, struct parcel *parcel) {
+    parcel->may_give_up |= parcel->worker->portal->counts[JOB_REFUSED] >= world->scenario->settings.concurrency / 4;
+    if (parcel->refused_at == 0)
+        parcel->refused_at = world->clock.now;
+}
+
+/* It counts as returned if too many wait, or its answer no longer stands. */
+static bool counts_as_returned(const struct world *world, const struct parcel *parcel) {
+    uint64_t stood = parcel->session >= 0 ? parcel->session_created - WORLD_EPOCH : parcel->refused_at / SECOND_US;
+    uint64_t stands = parcel->session >= 0 ? world->scenario->settings.session_seconds - SESSION_MARGIN_SECONDS
+                                           : ANSWER_STANDS_SECONDS;
+    return parcel->may_give_up ||
+           world->clock.now + promise_tolerance_us(world) + SECOND_US >= (stood + stands) * SECOND_US;
 }
 
 static bool reply_is_done(const struct world *world, const struct parcel *parcel) {
     return parcel->reply == OWED_CONFIRMED || parcel->reply == OWED_RETURNED ||
-           (parcel->reply == OWED_REFUSED && may_give_up(world, parcel));
+           (parcel->reply == OWED_REFUSED && counts_as_returned(world, parcel));
 }
 
 static const char *missing_for_acknowledgement(const struct world *world, const struct parcel *parcel) {

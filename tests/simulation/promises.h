@@ -15,7 +15,9 @@ unsigned oracle_team(const struct world *world, const struct message *message);
 
 /* Whether somebody was told what leaves nothing to be had from a key. */
 bool stripe_key_is_used_up(struct world *world, const char *key);
-/* Whether this exchange was, last. */
-bool stripe_told_used_up(struct world *world, const char *key, const struct stripe_exchange *exchange);
+/* How often this asker was, if it was the last. */
+unsigned stripe_told_used_up(struct world *world, const char *key, uint64_t asker);
+/* The delivery on whose behalf a session is asked for, as a number; 0: no session is. */
+uint64_t conduct_asker(const struct stripe_exchange *exchange);
 /* Active configurations that workers made, with this mark in their metadata. */
 unsigned stripe_active_of_ours(const struct world *world, const char *mark);

@@ -53,7 +53,7 @@ static void arrive(struct alarm *alarm) {
     parcel->arrived = true;
     parcel->handed = message_hand(worker->world, parcel->message);
     parcel->handed->parcel = parcel;
-    parcel->message->deliveries++;
+    parcel->ordinal = ++parcel->message->deliveries;
     worker->world->statistics->deliveries++;
     TRACE(worker->world, parcel->message, "delivered to %s", worker->name);
     portal_deliver(worker->portal, &parcel->handed->delivery);

@@ -33,7 +33,8 @@ struct key_record {
     struct result result;
     bool used_up; /* somebody was told what leaves nothing to be had from it */
     unsigned sessions;
-    const struct stripe_exchange *told; /* who was told last */
+    uint64_t told; /* which delivery was, last */
+    unsigned times;
 };
 
 struct stripe_world {
@@ -437,7 +438,8 @@ void stripe_served(struct world *world, struct call *call) {
     if (!call->record || call->error != 0)
         return;
     call->record->used_up |= call->uses_up;
-    call->record->told = call->uses_up ? call->exchange : NULL;
+    call->record->times = call->uses_up && call->record->told == call->asker ? call->record->times + 1 : call->uses_up;
+    call->record->told = call->uses_up ? call->asker : 0;
 }
 
 /* ---- what promises.c asks ---- */
@@ -447,9 +449,9 @@ bool stripe_key_is_used_up(struct world *world, const char *key) {
     return record && record->used_up;
 }
 
-bool stripe_told_used_up(struct world *world, const char *key, const struct stripe_exchange *exchange) {
+unsigned stripe_told_used_up(struct world *world, const char *key, uint64_t asker) {
     const struct key_record *record = find_key(world, key, false);
-    return record && record->told == exchange;
+    return record && record->told == asker ? record->times : 0;
 }
 
 unsigned stripe_active_of_ours(const struct world *world, const char *mark) {

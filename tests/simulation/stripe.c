@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "promises.h"
 #include "world.h"
 
 enum { TIMEOUT_US = 20 * 1000 * 1000 }; /* after which the link gives a call up */
@@ -84,6 +85,7 @@ void stripe_start(void *self, struct stripe_exchange *exchange) {
     call->worker = worker;
     call->exchange = exchange;
     call->post = exchange->post;
+    call->asker = conduct_asker(exchange);
     call->respond = true;
     call->should_retry = -1;
     call->retry_after_ms = -1;

@@ -284,7 +284,8 @@ static void row_lease(struct world *world, const struct statement *statement, st
 static void row_keep(struct world *world, const struct statement *statement, struct configuration_row *told) {
     struct configuration_table_row *row = row_find(world->database, statement->key, true);
     uint64_t now = world_wall(world);
-    bool kept = row->leased_until <= now || strcmp(row->leased_by, statement->holder) == 0;
+    bool kept = (row->leased_until <= now || strcmp(row->leased_by, statement->holder) == 0) &&
+                row->forgotten == statement->forgotten;
     if (kept) {
         copy_to(row->id, sizeof row->id, statement->has_id ? statement->id : NULL, &row->has_id);
         copy_to(row->product, sizeof row->product, statement->has_product ? statement->product : NULL,
@@ -423,6 +424,7 @@ static void prepare_configuration(struct statement *statement, const struct conf
     copy_to(statement->product, sizeof statement->product, row->product, &statement->has_product);
     copy_to(statement->fingerprint, sizeof statement->fingerprint, row->fingerprint, &statement->has_fingerprint);
     statement->lease_seconds = row->lease_seconds;
+    statement->forgotten = row->forgotten;
     statement->managed = row->managed;
 }
 

@@ -73,6 +73,7 @@ struct parcel {
     struct alarm alarm;    /* its arrival, or that of its settlement */
     bool arrived, settled;
     enum settlement settlement;
+    unsigned ordinal; /* among the deliveries of its message */
     TAILQ_ENTRY(parcel) entry;
 
     enum owed reply, letter; /* what this delivery led to */
@@ -80,6 +81,8 @@ struct parcel {
     uint32_t generation;
     int64_t session;
     uint64_t session_created;
+    uint64_t refused_at;
+    bool may_give_up; /* the reply, which its queue has refused */
 };
 TAILQ_HEAD(parcels, parcel);
 
@@ -125,7 +128,7 @@ struct statement {
     struct table_row **rows; /* SAVE: what is to be stored */
     size_t count;
     char key[160], holder[32], id[64], product[64], fingerprint[64];
-    uint32_t lease_seconds;
+    uint32_t lease_seconds, forgotten;
     bool managed, has_id, has_product, has_fingerprint;
     uint64_t digest;
 };
@@ -153,6 +156,7 @@ struct call {
     char path[256];
     char *form;
     char key[300];
+    uint64_t asker;            /* a delivery, for checks */
     struct key_record *record; /* of the idempotency key, where it has one */
     bool uses_up;              /* the answer leaves nothing to be had from this key */
     int error, status, should_retry;
@@ -379,6 +383,8 @@ void violate(struct world *world, const struct message *message, const char *pro
 
 void promise_delivered(struct world *world, const struct parcel *parcel);
 void promise_published(struct world *world, struct parcel *parcel, const struct publication *publication);
+/* A reply was refused: whether that may count as returned is decided now. */
+void promise_refused(struct world *world, struct parcel *parcel);
 void promise_settled(struct world *world, const struct parcel *parcel, enum settlement settlement);
 void promise_rejected(struct world *world, const struct message *message);
 void promise_call(struct world *world, struct worker *worker, const struct stripe_exchange *exchange);
