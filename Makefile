@@ -60,7 +60,7 @@ UNIT_HELP   := $(filter-out $(UNIT_TESTS),$(wildcard tests/unit/*.c))
 
 SIMULATOR   := $(wildcard tests/simulation/*.c)
 
-SOURCES := $(wildcard $(MAIN_WORKER)) $(CTL) $(LIBRARY) $(EMULATOR) $(UNIT_TESTS) $(UNIT_HELP) $(SIMULATOR)
+SOURCES := $(wildcard $(MAIN_WORKER)) $(CTL) $(LIBRARY) $(EMULATOR) $(UNIT_TESTS) $(UNIT_HELP) $(wildcard tests/fuzz/*.c) $(SIMULATOR)
 HEADERS := $(wildcard include/*/*.h worker/*/*.h tests/*/*.h)
 SCRIPTS := .ci/run .ci/install-packages $(wildcard .ci/*.sh tests/*/*.sh)
 
@@ -161,9 +161,37 @@ simulate: packages  ## the core through every kind of trouble, on a virtual cloc
 	@+mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) $(BUILD)/simulate
 	@$(BUILD)/simulate --seeds $(SEEDS) --steps $(STEPS) --shrink
 
+# Each target in tests/fuzz/ is built twice: with libFuzzer, to look for crashes, and without, to run the corpus, and
+# with it every crash that was ever found, in each `make test`.
+SECONDS      ?= 60
+FUZZ_TARGETS := request stripe answer features settings
+FUZZ_SOURCES  = $(filter-out worker/daemon/main.c,$(LIBRARY))
+FUZZ_FLAGS   := -std=gnu17 -Wall -Wextra -Wno-c2x-extensions -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+.PHONY: fuzz regress-programs
+fuzz: packages  ## fuzz each target for SECONDS=60; new inputs go to build/corpus/, crashes to tests/fuzz/corpus/
+	@+mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
+	@for target in $(FUZZ_TARGETS); do mkdir -p $(BUILD)/corpus/$$target; \
+	  $(BUILD)/fuzz/$$target -max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=tests/fuzz/corpus/$$target/ $(BUILD)/corpus/$$target tests/fuzz/corpus/$$target \
+	    >$(BUILD)/corpus/$$target.log 2>&1 || { cat $(BUILD)/corpus/$$target.log; echo "0 passed, 1 failed"; exit 1; }; \
+	  echo "  ok    $$target: $$(sed -n 's/^stat::number_of_executed_units: *//p' $(BUILD)/corpus/$$target.log) inputs in $(SECONDS) s"; \
+	done; echo "$(words $(FUZZ_TARGETS)) passed, 0 failed"
+
+$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_SOURCES) $(HEADERS) $(BUILD)/flags | packages
+	@mkdir -p $(@D)
+	@echo "  FUZZ  $@"
+	@clang $(CPPFLAGS_OWN) $(FUZZ_FLAGS) -pthread -o $@ $< $(FUZZ_SOURCES) $(PC_LIBS)
+
+regress-programs: $(FUZZ_TARGETS:%=$(BUILD)/regress/%)
+$(BUILD)/regress/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/regress.o $(BUILD)/libportal.a
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(LINK) -o $@ $^ $(PC_LIBS)
+
 # What is too long for every run. Each part ends with a line of its own.
 ci-extra: packages  ## long tests, and the unit and system tests under AddressSanitizer and UBSan
 	@+$(RUN) slow
+	@+$(MAKE) fuzz SECONDS=60
 	@+$(MAKE) BUILD=$(BUILD)/asan SANITIZE=1 unit-and-system
 
 .PHONY: unit-and-system
