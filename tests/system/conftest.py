@@ -62,7 +62,7 @@ def pytest_runtest_makereport(item, call):
     if report.when == "setup":
         item.passed = False
     service = getattr(item, "service", None)
-    if report.failed and service is not None:
+    if report.failed and service is not None and service.directory.exists():  # the last test's bed goes with it
         report.sections.append(("portal-worker", service.logs()))
         report.sections.append(("stripe-emulator", service.emulator.process.tail(10)))
         report.sections.append(("PostgreSQL", service.bed.postgres.process.tail(30)))

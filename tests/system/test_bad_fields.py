@@ -47,17 +47,19 @@ WRONG = {
     "locale": [{"locale": value} for value in (
         7, *TYPES, "", "xx", "de-XX", "EN", "en_US", "en\r\n", "../en", "auto&customer=cus_2", LONG)],
     "configuration": [{"configuration": value} for value in (
-        7, *TYPES, "", "bpc_", "cus_1", "BPC_1", "bpc_1 ", "bpc_" + LONG, "bpc_1/../../products", "bpc_1&customer=cus_2",
-        "bpc_1\r\nX: y")],
+        7, *TYPES, "", "bpc_", "cus_1", "BPC_1", "bpc_1 ", "bpc_" + LONG, "bpc_1/../../products",
+        "bpc_1&customer=cus_2", "bpc_1\r\nX: y")],
     "fresh": [{"fresh": value} for value in (1, 0, "true", "", [], {}, [True])],
     "deadline": [{"deadline": value} for value in (
         1_700_000_000, *TYPES, "", "tomorrow", "2036-01-01", "12:00:00Z", "2036-01-01T12:00:00", "2036-02-30T12:00:00Z",
         "2036-13-01T12:00:00Z", "2036-01-01T24:00:00Z", "2036-01-01T12:60:00Z", "2036-01-01T12:00:00+24:00",
-        "1969-12-31T23:59:59Z", "2036-01-01T12:00:00Z\n", "2036-01-01T12:00:00ZZ", "+002036-01-01T12:00:00Z", "infinity")],
+        "1969-12-31T23:59:59Z", "2036-01-01T12:00:00Z\n", "2036-01-01T12:00:00ZZ", "+002036-01-01T12:00:00Z",
+        "infinity")],
     "flow": [{"flow": value} for value in (7, True, 1.5, [], ["x"], "subscription_cancel", "")],
     "flow.type": [{"flow": value} for value in (
         {}, {"type": None}, {"type": 7}, {"type": []}, {"type": ""}, {"type": "subscription_pause"},
-        {"type": "Subscription_cancel"}, {"type": "subscription_cancel][subscription"}, {"type": "subscription_cancel\n"})],
+        {"type": "Subscription_cancel"}, {"type": "subscription_cancel][subscription"},
+        {"type": "subscription_cancel\n"})],
     "flow.subscription": [{"flow": value} for value in (
         {"type": "subscription_cancel"}, {"type": "subscription_update"}, {"type": "subscription_update_confirm"},
         *(cancel(subscription=value) for value in (
