@@ -71,6 +71,8 @@ static void consumer_begin(struct consumer *consumer, unsigned room) {
 static void consumer_reconcile(struct consumer *consumer) {
     /* Only consuming tells whether the user may. */
     bool wanted = consumer->wanted || consumer->connection.unproven;
+    if (consumer->state == CONSUMER_SIZED && connection_room(&consumer->connection) && consumer_start(consumer) >= 0)
+        consumer->state = CONSUMER_STARTING;
     if (consumer->state != CONSUMER_SETTLED)
         return;
     unsigned room = wanted ? consumer_room(consumer) : 0;
@@ -84,8 +86,8 @@ static void consumer_reconcile(struct consumer *consumer) {
 }
 
 static void consumer_sized(struct consumer *consumer) {
-    if (consumer->state == CONSUMER_SIZING && consumer_start(consumer) >= 0)
-        consumer->state = CONSUMER_STARTING;
+    if (consumer->state == CONSUMER_SIZING)
+        consumer->state = CONSUMER_SIZED;
 }
 
 static void consumer_started(struct consumer *consumer) {
@@ -126,6 +128,7 @@ static void consumer_on_method(struct connection *connection, const amqp_method_
         break;
     case AMQP_BASIC_QOS_OK_METHOD:
         consumer_sized(consumer);
+        consumer_reconcile(consumer);
         break;
     case AMQP_BASIC_CONSUME_OK_METHOD:
         consumer_started(consumer);

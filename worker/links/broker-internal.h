@@ -200,8 +200,9 @@ void message_clear(struct message *message);
 struct consumer {
     struct connection connection; /* first, so that one can be had from the other */
     bool wanted;
-    /* What the broker has yet to answer: a prefetch, a subscription, or that all are cancelled. */
-    enum { CONSUMER_SETTLED, CONSUMER_SIZING, CONSUMER_STARTING, CONSUMER_STOPPING } state;
+    /* What the broker has yet to answer: a prefetch, a subscription, or that all are cancelled. Sized: the prefetch is
+     * set, its subscription is to be sent. */
+    enum { CONSUMER_SETTLED, CONSUMER_SIZING, CONSUMER_SIZED, CONSUMER_STARTING, CONSUMER_STOPPING } state;
     unsigned live; /* subscriptions; their tags end in the numbers before next_tag */
     uint64_t next_tag;
     unsigned prefetch;            /* of the channel, for the next subscription */
