@@ -31,6 +31,7 @@ struct event {
         *link; /* PAUSED, RESUMED: "store", "stripe", "broker"; STRIPE_CALL: the endpoint; BATCH: "load", "save" */
     const char *stripe_request_id;
     const char *configuration;
+    bool quiet;           /* PAUSED, RESUMED: the log has this cause already, a moment ago */
     int64_t team_id;      /* 0: unknown */
     int64_t user_id;      /* 0: none */
     uint32_t generation;  /* 0: none */

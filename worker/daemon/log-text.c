@@ -102,7 +102,7 @@ static int paused(const struct event *event, struct line *line) {
     add(line, ": %s", or_else(event->text, "it does not serve"));
     if (event->count)
         add(line, " (%u in hand)", event->count);
-    return LOG_WARNING;
+    return event->quiet ? LOG_DEBUG : LOG_WARNING;
 }
 
 static int misbehaved(const struct event *event, struct line *line) {
@@ -151,7 +151,7 @@ static int describe(const struct event *event, struct line *line) {
         add(line, "%s serves", link_name(event->link));
         if (event->duration_us >= 1000000)
             add(line, " again after %.1f s", seconds(event->duration_us));
-        return LOG_NOTICE;
+        return event->quiet ? LOG_DEBUG : LOG_NOTICE;
     case EVENT_SLOWED:
         add(line, "Stripe limits the rate of %s, the fleet slows down: %s", or_else(event->link, "calls"),
             or_else(event->text, "429"));

@@ -44,13 +44,15 @@ void health_alive(struct portal *portal) {
 
 void health_failed(struct portal *portal, const struct refusal *refusal, bool denied) {
     struct calls *calls = &portal->calls;
-    char said[600], cause[256];
+    char said[600], status[24] = "", cause[256];
     refusal_text(refusal, said, sizeof said);
+    if (refusal->status > 0 && refusal->message[0] != '\0')
+        (void)snprintf(status, sizeof status, "HTTP %d, ", refusal->status);
     if (denied)
         (void)snprintf(cause, sizeof cause, "Stripe refuses the key in STRIPE_SECRET_KEY (HTTP %d): %.180s",
                        refusal->status, said);
     else
-        (void)snprintf(cause, sizeof cause, "Stripe does not serve: %.200s", said);
+        (void)snprintf(cause, sizeof cause, "Stripe does not serve: %s%.200s", status, said);
     calls->failures++;
     bool quiet = portal_now(portal) - calls->served_at >= QUIET_US;
     if (denied || calls->trial || portal->links[LINK_STRIPE].down || (calls->failures >= FAILURES_MIN && quiet))

@@ -7,27 +7,51 @@
 
 enum {
     MINUTE_US = 60 * 1000 * 1000,
-    TELL_US = 10 * 1000 * 1000,  /* between two causes of one outage, at the least */
     STORE_RETRY_US = 900 * 1000, /* probes at most 1 s apart */
     TRIAL_US = 1000 * 1000,      /* a first request that takes longer does not keep the others waiting */
 };
 
 static const char *const link_names[LINKS] = {"broker", "store", "stripe"};
 
-static void tell_pause(struct link_state *state) {
+/* When the cause may be told (again): each a minute after it was, also where the link came and went meanwhile, and no
+ * more of them in a minute than are remembered, lest a cause that changes with every attempt fill the log. */
+static uint64_t tell_at(const struct link_state *state, uint64_t cause) {
+    const struct told *oldest = &state->told[state->oldest_told], *told = oldest;
+    for (size_t i = 0; i < TOLD_MAX; i++)
+        if (state->told[i].cause == cause)
+            told = &state->told[i];
+    return told->at == 0 ? 0 : told->at + MINUTE_US;
+}
+
+static void note_told(struct link_state *state, uint64_t cause, uint64_t now) {
+    struct told *told = &state->told[state->oldest_told];
+    for (size_t i = 0; i < TOLD_MAX; i++)
+        if (state->told[i].cause == cause)
+            told = &state->told[i];
+    *told = (struct told){.cause = cause, .at = now};
+    for (size_t i = 0; i < TOLD_MAX; i++)
+        if (state->told[i].at < state->told[state->oldest_told].at)
+            state->oldest_told = i;
+}
+
+static void tell_pause(struct link_state *state, bool quiet) {
     struct portal *portal = state->portal;
-    state->told_at = portal_now(portal);
+    uint64_t now = portal_now(portal);
+    uint64_t cause = fingerprint_of(state->cause);
+    if (!quiet)
+        note_told(state, cause, now);
+    state->quiet = quiet;
+    timers_set(&portal->timers, &state->minute, tell_at(state, cause));
     portal_tell(portal, &(struct event){.kind = EVENT_PAUSED,
                                         .link = link_names[state - portal->links],
                                         .text = state->cause,
                                         .count = portal->in_hand,
-                                        .duration_us = portal_now(portal) - state->since});
+                                        .quiet = quiet,
+                                        .duration_us = now - state->since});
 }
 
 static void minute_passed(struct timer *timer) {
-    struct link_state *state = (struct link_state *)((char *)timer - offsetof(struct link_state, minute));
-    timers_set(&state->portal->timers, timer, portal_now(state->portal) + MINUTE_US);
-    tell_pause(state);
+    tell_pause((struct link_state *)((char *)timer - offsetof(struct link_state, minute)), false);
 }
 
 void links_set_intake(struct portal *portal) {
@@ -65,20 +89,18 @@ static void held_too_long(struct timer *timer) {
     portal_give_back_all(portal);
 }
 
-/* A cause is told when the link goes down; another one later too, but not so often that attempts fill the log. */
 void link_down(struct portal *portal, enum link_id link, const char *cause) {
     struct link_state *state = &portal->links[link];
     uint64_t now = portal_now(portal);
     bool fresh = !state->down;
-    bool other = strncmp(state->cause, cause, sizeof state->cause - 1) != 0;
     if (fresh) {
         state->down = true;
         state->since = now;
-        timers_set(&portal->timers, &state->minute, now + MINUTE_US);
     }
     (void)snprintf(state->cause, sizeof state->cause, "%s", cause);
-    if (fresh || (other && now - state->told_at >= TELL_US))
-        tell_pause(state);
+    bool quiet = now < tell_at(state, fingerprint_of(state->cause));
+    if (fresh || !quiet)
+        tell_pause(state, quiet);
     set_hold(portal);
     links_set_intake(portal);
 }
@@ -92,6 +114,7 @@ void link_up(struct portal *portal, enum link_id link) {
     portal_tell(portal, &(struct event){.kind = EVENT_RESUMED,
                                         .link = link_names[link],
                                         .text = state->cause,
+                                        .quiet = state->quiet,
                                         .duration_us = portal_now(portal) - state->since});
     state->cause[0] = '\0';
     set_hold(portal);

@@ -114,6 +114,8 @@ struct job {
     enum settlement ending; /* of LEAVING: what follows */
 };
 
+enum { TOLD_MAX = 4 };
+
 enum link_id { LINK_BROKER, LINK_STORE, LINK_STRIPE, LINKS };
 
 struct link_state {
@@ -121,7 +123,12 @@ struct link_state {
     bool down;
     char cause[256];
     uint64_t since;
-    uint64_t told_at;
+    struct told {
+        uint64_t cause; /* its fingerprint */
+        uint64_t at;    /* 0: never */
+    } told[TOLD_MAX];
+    size_t oldest_told;
+    bool quiet;          /* this pause was not told */
     struct timer minute; /* says again what is waited for */
 };
 
