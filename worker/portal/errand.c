@@ -99,11 +99,13 @@ static void wait_and_retry(struct errand *errand, int64_t retry_after_ms) {
     timers_set(&portal->timers, &errand->timer, portal_now(portal) + wait_us);
 }
 
-/* The maximum counts only while Stripe serves others: an outage for all is waited out, not given up. That somebody else
- * of the fleet is just calling under the same key is no failure at all: the answer will be there in a moment. */
+/* The maximum counts only where Stripe served others since it last failed: an outage for all is waited out, not given
+ * up. That somebody else of the fleet is just calling under the same key is no failure at all: the answer will be there
+ * in a moment. */
 static void fail(struct errand *errand, const struct refusal *refusal) {
     bool in_use = strcmp(refusal->code, "idempotency_key_in_use") == 0;
     errand->counted += !in_use && errand->portal->calls.served > errand->served_before;
+    errand->served_before = errand->portal->calls.served;
     if (errand->counted > errand->portal->settings.stripe_max_retries)
         errand->done(errand, ERRAND_SPENT, NULL, refusal);
     else
@@ -192,9 +194,9 @@ void errand_start(struct errand *errand) {
     portal->calls.underway_count++;
     if (portal->calls.trial)
         portal->calls.trying = errand;
-    errand->attempts++;
+    if (errand->attempts++ == 0)
+        errand->served_before = portal->calls.served;
     errand->started_at = portal_now(portal);
-    errand->served_before = portal->calls.served;
     errand->exchange = (struct stripe_exchange){.post = errand->post,
                                                 .path = errand->path,
                                                 .form = errand->form,
@@ -204,6 +206,18 @@ void errand_start(struct errand *errand) {
                                                 .done = ended};
     health_watch(portal);
     portal->stripe.start(portal->stripe.self, &errand->exchange);
+}
+
+void errands_restart(struct portal *portal, uint64_t older_us) {
+    struct errand *errand = TAILQ_FIRST(&portal->calls.underway), *next;
+    uint64_t now = portal_now(portal);
+    for (; errand; errand = next) {
+        next = TAILQ_NEXT(errand, entry);
+        if (now - errand->started_at < older_us)
+            continue;
+        portal->stripe.cancel(portal->stripe.self, &errand->exchange);
+        become_ready(errand);
+    }
 }
 
 /* ---- who is next ---- */

@@ -35,7 +35,7 @@ struct errand {
     struct timer timer;        /* of ERRAND_WAITING: the end of its backoff */
     struct stripe_exchange exchange;
     uint64_t started_at;    /* of the exchange, microseconds, monotonic */
-    uint64_t served_before; /* how many calls Stripe had served when the exchange began */
+    uint64_t served_before; /* how many calls Stripe had served when it began, or last failed */
     unsigned attempts;      /* exchanges begun */
     unsigned counted;       /* failures while Stripe served others */
 };
@@ -76,7 +76,7 @@ struct calls {
     struct timer due; /* the next send time */
 
     /* the link's health */
-    uint64_t served;        /* exchanges that showed Stripe at work */
+    uint64_t served;        /* errands that Stripe answered, for good or bad */
     uint64_t served_at;     /* when the last of them ended */
     unsigned failures;      /* in a row */
     bool trial;             /* one call at a time until one is served */
@@ -110,6 +110,9 @@ void health_watch(struct portal *portal);
 
 /* Starts one that is ready, now. */
 void errand_start(struct errand *errand);
+
+/* Begins anew what has been under way for longer than that: the connections it is on may be dead. */
+void errands_restart(struct portal *portal, uint64_t older_us);
 
 /* ---- limits.c: send times ---- */
 

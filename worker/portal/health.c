@@ -39,7 +39,10 @@ void health_alive(struct portal *portal) {
     calls->served_at = portal_now(portal);
     calls->failures = 0;
     timers_unset(&portal->timers, &calls->probe_timer);
+    if (!portal->links[LINK_STRIPE].down)
+        return;
     link_up(portal, LINK_STRIPE);
+    errands_restart(portal, HUNG_US); /* they would keep slots, and the one that goes first */
 }
 
 void health_failed(struct portal *portal, const struct refusal *refusal, bool denied) {
@@ -70,9 +73,6 @@ static void probed(struct stripe_exchange *exchange) {
     switch (verdict_of(exchange, &answer, &refusal)) {
     case VERDICT_DONE:
     case VERDICT_REFUSED:
-        calls->served++;
-        health_alive(portal);
-        break;
     case VERDICT_SLOW:
     case VERDICT_USED_UP:
         health_alive(portal);
