@@ -52,6 +52,12 @@ static void put_back(struct batch *batch, enum job_state to) {
     }
 }
 
+/* It may have been thought that the store fails. */
+static void note_served(struct portal *portal) {
+    if (portal->links[LINK_STORE].down)
+        store_serves(portal);
+}
+
 /* ---- loading ---- */
 
 static void loaded(struct store_task *task, enum store_status status) {
@@ -61,6 +67,7 @@ static void loaded(struct store_task *task, enum store_status status) {
     portal_turn_soon(portal);
     if (status == STORE_DONE) {
         portal_note_database_time(portal, task->database_now);
+        note_served(portal);
         tell_batch(batch, "load");
         store_trial_loaded(portal);
     } else {
@@ -151,11 +158,13 @@ static void saved(struct store_task *task, enum store_status status) {
     batch->underway = false;
     portal_turn_soon(portal);
     if (status == STORE_BAD_VALUE) {
+        note_served(portal);
         halve(batch, task);
         return;
     }
     if (status == STORE_DONE) {
         portal_note_database_time(portal, task->database_now);
+        note_served(portal);
         if (portal->store_trial)
             store_trial_passed(portal);
         if (batch->limit < BATCH_MAX)
@@ -255,4 +264,11 @@ void batch_flush(struct portal *portal) {
     if (!portal->store_trial || is_first(portal))
         load(portal, portal->store_trial ? 1 : BATCH_MAX);
     save(portal, portal->store_trial ? 1 : portal->saves.limit);
+}
+
+bool batch_try(struct portal *portal) {
+    save(portal, 1);
+    if (!portal->saves.underway)
+        load(portal, 1);
+    return portal->saves.underway || portal->loads.underway;
 }

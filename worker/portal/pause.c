@@ -124,9 +124,12 @@ void link_up(struct portal *portal, enum link_id link) {
 
 /* ---- the store's errors that are no loss of the connection ---- */
 
-static void store_serves(struct portal *portal) {
+void store_serves(struct portal *portal) {
+    timers_unset(&portal->timers, &portal->store_retry);
     portal->store_trial = true;
     link_up(portal, LINK_STORE);
+    suspects_store_up(portal);
+    portal_turn_soon(portal);
 }
 
 static void trial_over(struct timer *timer) {
@@ -155,9 +158,10 @@ static void store_probed(struct store_task *task, enum store_status status) {
         store_failed(portal, task, status);
 }
 
+/* What failed is tried itself, if it was a load or a save: an empty query may well pass where those do not. */
 static void retry_store(struct timer *timer) {
     struct portal *portal = (struct portal *)((char *)timer - offsetof(struct portal, store_retry));
-    if (portal->store_probe_underway)
+    if (portal->store_probe_underway || batch_try(portal))
         return;
     portal->store_probe_underway = true;
     portal->store_probe = (struct store_task){.kind = STORE_LOAD, .done = store_probed};
@@ -192,10 +196,7 @@ void portal_broker_down(struct portal *portal, const char *cause) {
 }
 
 void portal_store_up(struct portal *portal) {
-    timers_unset(&portal->timers, &portal->store_retry);
     store_serves(portal);
-    suspects_store_up(portal);
-    portal_turn_soon(portal);
 }
 
 void portal_store_down(struct portal *portal, const char *cause) {

@@ -224,6 +224,8 @@ enum code rules_apply(const struct request *request, const struct load_row *row,
 /* ---- batch.c ---- */
 
 void batch_flush(struct portal *portal);
+/* While the store fails: saves or loads one row. Result: whether one is under way. */
+bool batch_try(struct portal *portal);
 
 /* ---- sharing.c ---- */
 
@@ -271,5 +273,7 @@ bool links_held_too_long(const struct portal *portal);
 /* The first request after an outage was loaded; and got to its end, or took so long that the others may follow. */
 void store_trial_loaded(struct portal *portal);
 void store_trial_passed(struct portal *portal);
+/* The store is connected, or does again what it failed to do. */
+void store_serves(struct portal *portal);
 /* The store answered with an error that is not one row's: pauses, tries again with one row. */
 void store_failed(struct portal *portal, const struct store_task *task, enum store_status status);
