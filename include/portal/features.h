@@ -2,6 +2,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -22,10 +23,11 @@ void features_free(struct features *features);
 int features_new(const json_t *file, const char *name, struct features **ret, FILE *errors);
 
 /*
- * The form that creates or updates a configuration for one product with these prices (a list of price ids).
+ * The form that creates or, with `update`, updates a configuration for one product with these prices (a list of price
+ * ids). An update also unsets what is not among the features, as it may have been before.
  * `metadata_key` NULL: no metadata. Result: the form, the caller's to free; NULL: no memory.
  */
-char *features_form(const struct features *features, const char *product, const json_t *prices,
+char *features_form(const struct features *features, bool update, const char *product, const json_t *prices,
                     const char *metadata_key);
 
 /* Identifies features regardless of product and prices: an equal number means an equal form. */

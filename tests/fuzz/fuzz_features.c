@@ -20,10 +20,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         abort();
     if (r == 0) {
         json_t *prices = json_pack("[s]", "price_1");
-        char *form = features_form(features, "prod_1", prices, "product/prod_1");
-        if (!form || strchr(form, ' ') || strchr(form, '\n'))
-            abort();
-        free(form);
+        for (int update = 0; update < 2; update++) {
+            char *form = features_form(features, update, "prod_1", prices, "product/prod_1");
+            if (!form || strchr(form, ' ') || strchr(form, '\n'))
+                abort();
+            free(form);
+        }
         json_decref(prices);
         features_free(features);
     }

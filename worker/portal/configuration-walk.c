@@ -503,8 +503,8 @@ static void write_configuration(struct configuration *configuration) {
         keep(configuration, strdup(configuration->id), strdup(product), fingerprint, true);
         return;
     }
-    char *form = features_form(configuration->portal->settings.features, product, configuration->prices,
-                               configuration->per_product ? configuration->scope : NULL);
+    char *form = features_form(configuration->portal->settings.features, configuration->refreshing, product,
+                               configuration->prices, configuration->per_product ? configuration->scope : NULL);
     text_append(&path, "/v1/billing_portal/configurations");
     if (configuration->refreshing)
         text_appendf(&path, "/%s", configuration->id);

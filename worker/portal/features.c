@@ -197,6 +197,61 @@ static int check_object(const json_t *object, const char *path, const char *name
     return result;
 }
 
+/* ---- what Stripe wants of the whole ---- */
+
+static const json_t *feature(const json_t *whole, const char *name) {
+    return json_object_get(json_object_get(whole, "features"), name);
+}
+
+static bool is_enabled(const json_t *object) {
+    return json_is_true(json_object_get(object, "enabled"));
+}
+
+/* What the reference does not have has to say whether it is enabled. Result: whether something does not. */
+static bool check_enabled(const json_t *whole, const char *name, FILE *errors) {
+    const struct {
+        const char *path;
+        const json_t *object;
+    } optional[] = {{"login_page", json_object_get(whole, "login_page")},
+                    {"features.customer_update", feature(whole, "customer_update")},
+                    {"features.invoice_history", feature(whole, "invoice_history")}};
+    bool wrong = false;
+    for (size_t i = 0; i < sizeof optional / sizeof *optional; i++)
+        if (optional[i].object && !json_object_get(optional[i].object, "enabled")) {
+            (void)fprintf(errors, "%s: %s.enabled is missing\n", name, optional[i].path);
+            wrong = true;
+        }
+    return wrong;
+}
+
+static bool check_updates(const json_t *whole, const char *name, FILE *errors) {
+    const json_t *update = feature(whole, "subscription_update");
+    bool wrong = false;
+    if (!is_enabled(update))
+        return false;
+    if (json_array_size(json_object_get(update, "default_allowed_updates")) == 0) {
+        (void)fprintf(errors,
+                      "%s: features.subscription_update.default_allowed_updates has to name something, as "
+                      "features.subscription_update is enabled\n",
+                      name);
+        wrong = true;
+    }
+    if (!is_enabled(feature(whole, "payment_method_update"))) {
+        (void)fprintf(
+            errors,
+            "%s: features.payment_method_update has to be enabled, as features.subscription_update is: Stripe "
+            "takes no updates without\n",
+            name);
+        wrong = true;
+    }
+    return wrong;
+}
+
+static int check_whole(const json_t *whole, const char *name, FILE *errors) {
+    bool wrong = check_enabled(whole, name, errors);
+    return check_updates(whole, name, errors) || wrong ? -EINVAL : 0;
+}
+
 /* ---- loading ---- */
 
 int features_new(const json_t *file, const char *name, struct features **ret, FILE *errors) {
@@ -214,6 +269,11 @@ int features_new(const json_t *file, const char *name, struct features **ret, FI
     if (!features->parameters || (file && json_object_update_recursive(features->parameters, (json_t *)file) < 0)) {
         features_free(features);
         return -ENOMEM;
+    }
+    r = check_whole(features->parameters, name, errors);
+    if (r < 0) {
+        features_free(features);
+        return r;
     }
     *ret = features;
     return 0;
@@ -249,17 +309,39 @@ void features_free(struct features *features) {
 
 /* ---- using ---- */
 
+/* An update changes what it names and nothing else. So that what was taken out of the file is taken back at Stripe, it
+ * names all that the reference does not have; "" unsets. */
+static json_t *unset(void) {
+    return json_pack("{s:{s:s s:s s:s} s:s s:{s:b} s:{s:{s:b} s:{s:b} s:{s:s} s:{s:{s:s}}}}", "business_profile",
+                     "headline", "", "privacy_policy_url", "", "terms_of_service_url", "", "default_return_url", "",
+                     "login_page", "enabled", 0, "features", "customer_update", "enabled", 0, "invoice_history",
+                     "enabled", 0, "subscription_cancel", "proration_behavior", "none", "subscription_update",
+                     "schedule_at_period_end", "conditions", "");
+}
+
+/* The parameters of one form; NULL: no memory. */
+static json_t *parameters_for(const struct features *features, bool update) {
+    json_t *whole = update ? unset() : json_object();
+    json_t *own = json_deep_copy(features->parameters);
+    if (!whole || !own || json_object_update_recursive(whole, own) < 0) {
+        json_decref(whole);
+        whole = NULL;
+    }
+    json_decref(own);
+    return whole;
+}
+
 static int put_products(json_t *whole, const char *product, const json_t *prices) {
     json_t *update = json_object_get(json_object_get(whole, "features"), "subscription_update");
-    if (!json_is_true(json_object_get(update, "enabled")))
+    if (!is_enabled(update))
         return 0; /* Stripe takes products only where they can be switched to */
     json_t *products = json_pack("[{s:s s:O}]", "product", product, "prices", prices);
     return json_object_set_new(update, "products", products);
 }
 
-char *features_form(const struct features *features, const char *product, const json_t *prices,
+char *features_form(const struct features *features, bool update, const char *product, const json_t *prices,
                     const char *metadata_key) {
-    json_t *whole = json_deep_copy(features->parameters);
+    json_t *whole = parameters_for(features, update);
     if (!whole || put_products(whole, product, prices) < 0) {
         json_decref(whole);
         return NULL;

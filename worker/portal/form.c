@@ -62,6 +62,8 @@ void form_add_json(struct text *form, const char *name, const json_t *value) {
         json_object_foreach((json_t *)value, key, member) {
             add_member(form, name, key, member);
         }
+    } else if (json_is_array(value) && json_array_size(value) == 0) {
+        form_add(form, name, ""); /* how a form says an empty list, which to Stripe is not a missing one */
     } else if (json_is_array(value)) {
         json_array_foreach(value, index, member) {
             char number[24];
