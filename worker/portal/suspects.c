@@ -109,12 +109,19 @@ static void removed(struct store_task *task, enum store_status status) {
     job_settle(job, job->ending);
 }
 
+/* A poisonous message leaves none of its tries behind. */
+static void remove_try(struct job *job) {
+    bool poisonous = job->letter.reason && strcmp(job->letter.reason, "poisonous") == 0;
+    bool all = poisonous && job->ending == SETTLE_ACKNOWLEDGE;
+    submit(job, STORE_SUSPECT_REMOVE, all, removed);
+}
+
 bool suspects_end(struct job *job, enum settlement settlement) {
     if (job->try_id == 0)
         return false;
     job->ending = settlement;
     job_enter(job, JOB_LEAVING);
-    submit(job, STORE_SUSPECT_REMOVE, job->answer.code == CODE_POISONOUS && settlement == SETTLE_ACKNOWLEDGE, removed);
+    remove_try(job);
     return true;
 }
 
@@ -122,5 +129,5 @@ void suspects_store_up(struct portal *portal) {
     struct job *job;
     TAILQ_FOREACH(job, &portal->queues[JOB_LEAVING], queue)
     if (!job->suspect_task.done)
-        submit(job, STORE_SUSPECT_REMOVE, false, removed);
+        remove_try(job);
 }
