@@ -100,9 +100,15 @@ class Postgres:
         self.process.stop(signal.SIGINT)
 
     def kill(self):
-        """As by the kernel's out-of-memory killer. The backends notice within moments."""
-        if self.process is not None:
-            self.process.kill()
+        """As by the kernel's out-of-memory killer. Its backends go too: as long as one is there, none can start."""
+        if self.process is None or not self.process.alive():
+            return
+        backends = children_of(self.process.pid)
+        self.process.kill()
+        for pid in backends:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(map(runs, backends)), "PostgreSQL's backends to end")
 
     def _group(self, number):
         """Signals the postmaster and each of its backends, which have sessions of their own."""
@@ -127,3 +133,11 @@ class Postgres:
 
 def children_of(pid):
     return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def runs(pid):
+    """Whether a process is there and no zombie."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
