@@ -103,6 +103,7 @@ void link_down(struct portal *portal, enum link_id link, const char *cause) {
         tell_pause(state, quiet);
     set_hold(portal);
     links_set_intake(portal);
+    portal_turn_soon(portal); /* which tells the host of the timers */
 }
 
 void link_up(struct portal *portal, enum link_id link) {
@@ -182,6 +183,7 @@ void store_failed(struct portal *portal, const struct store_task *task, enum sto
     link_down(portal, LINK_STORE, cause);
     if (!portal->store_retry.set)
         timers_set(&portal->timers, &portal->store_retry, portal_now(portal) + STORE_RETRY_US);
+    portal_turn_soon(portal);
 }
 
 /* ---- what the links tell ---- */
