@@ -38,6 +38,8 @@ static void end_walk(struct configuration *configuration) {
 
 void walk_clear(struct configuration *configuration) {
     timers_unset(&configuration->portal->timers, &configuration->timer);
+    if (configuration->walk == WALK_FORGETTING)
+        configuration->task.configuration.id = NULL; /* which is `stale` */
     end_walk(configuration);
     text_replace(&configuration->asked_product, NULL);
     text_replace(&configuration->stale, NULL);
