@@ -274,8 +274,11 @@ static void made(struct job *job, const json_t *answer, const struct refusal *ex
         errand_retry(&job->errand, &wrong);
     else if (r < 0 || (replayed && !has_time_left(job, &session)))
         use_next_key(job, &wrong);
-    else
+    else {
+        if (replayed) /* another may have it by now, who asked under the same id for something else: see the save */
+            sharing_leave(job);
         succeed(job, &session);
+    }
     session_clear(&session);
 }
 
