@@ -134,6 +134,7 @@ void promise_call(struct world *world, struct worker *worker, const struct strip
 void promise_submit(struct world *world, struct worker *worker, const struct store_task *task) {
     count_second(worker);
     worker->submits++;
+    worker->submitted_at = world->clock.now;
     if (is_down_since(worker, LINK_STORE, 2 * SECOND_US) && worker->submits > PAUSED_SUBMITS)
         violate(world, NULL, "nothing spins in an outage", "%s made %u statements in a second", worker->name,
                 worker->submits);
@@ -188,7 +189,7 @@ static void check_intake(struct worker *worker) {
 static void check_hold(struct worker *worker) {
     const struct portal *portal = worker->portal;
     const struct job *job;
-    uint64_t hold = (worker->settings.hold_seconds + 30) * SECOND_US;
+    uint64_t hold = (worker->settings.hold_seconds + 2) * SECOND_US;
     bool held = false;
     for (enum link_id link = LINK_BROKER; link < LINKS; link++)
         held = held || is_down_since(worker, link, hold);
@@ -202,11 +203,30 @@ static void check_hold(struct worker *worker) {
 
 static void check_probes(struct worker *worker) {
     struct world *world = worker->world;
+    if (is_down_since(worker, LINK_STORE, PROBES_APART_US) && worker->database.up &&
+        worker->stalled_until + PROBES_APART_US < world->clock.now && TAILQ_EMPTY(&worker->database.statements) &&
+        world->clock.now - worker->submitted_at > PROBES_APART_US)
+        violate(world, NULL, "in an outage somebody asks once a second whether it is over",
+                "%s has not asked the database for %.1f s", worker->name,
+                (double)(world->clock.now - worker->submitted_at) / 1e6);
     if (is_down_since(worker, LINK_STRIPE, PROBES_APART_US) &&
         worker->stalled_until + PROBES_APART_US < world->clock.now &&
         world->clock.now - worker->started_at > PROBES_APART_US)
         violate(world, NULL, "in an outage somebody asks once a second whether it is over", "%s has not for %.1f s",
                 worker->name, (double)(world->clock.now - worker->started_at) / 1e6);
+}
+
+/* What the worker says of itself, for systemctl status and metrics. */
+static void check_state(struct worker *worker) {
+    struct world *world = worker->world;
+    struct portal_state state;
+    portal_state(worker->portal, &state);
+    const struct link_pause *pauses[LINKS] = {&state.broker, &state.store, &state.stripe};
+    if (state.in_hand != worker->portal->in_hand || state.intake != worker->consumer.wanted)
+        violate(world, NULL, "a worker says what it does", "%s does not", worker->name);
+    for (size_t i = 0; i < LINKS; i++)
+        if ((pauses[i]->cause != NULL) != worker->portal->links[i].down)
+            violate(world, NULL, "a worker says what it waits for", "%s does not", worker->name);
 }
 
 void promise_step(struct world *world) {
@@ -220,6 +240,7 @@ void promise_step(struct world *world) {
             continue;
         check_hold(worker);
         check_probes(worker);
+        check_state(worker);
     }
 }
 

@@ -9,6 +9,7 @@
 void queue_publish(struct world *world, struct message *message) {
     message->state = MESSAGE_QUEUED;
     message->sent_at = world->clock.now;
+    message->returns = message->plan->returns;
     TAILQ_INSERT_TAIL(&world->queue, message, entry);
     TRACE(world, message, "sent");
     queue_pump(world);

@@ -122,10 +122,13 @@ static void draw_ask(const struct scenario *scenario, struct chance *chance, str
                         .configuration = CHOSEN_NONE};
     if (chance_in(chance, 1, 20))
         ask->configuration = (uint8_t)chance_between(chance, CHOSEN_ACTIVE, CHOSEN_GONE);
+    unsigned unknown = chance_in(chance, 1, 16); /* one more than there are */
     if (chance_in(chance, 1, 3))
-        ask->user = (uint16_t)chance_between(chance, 1, scenario->users + 1);
-    if (ask->user == 0 || chance_in(chance, 1, 3))
-        ask->team = (uint16_t)chance_between(chance, 1, scenario->teams + 1);
+        ask->user = (uint16_t)chance_between(chance, 1, scenario->users + unknown);
+    if (ask->user == 0)
+        ask->team = (uint16_t)chance_between(chance, 1, scenario->teams + unknown);
+    else if (chance_in(chance, 1, 3)) /* mostly the user's own */
+        ask->team = chance_in(chance, 4, 5) && ask->user <= USERS_MAX ? scenario->user_teams[ask->user] : 1;
 }
 
 static void draw_manner(const struct scenario *scenario, struct chance *chance, struct sending *sending) {
@@ -170,6 +173,7 @@ static void draw_sendings(struct scenario *scenario, struct chance *chance, unsi
     struct ask crowd; /* what many ask for at once */
     bool bad_rows = chance_in(chance, 1, 4), poison = chance_in(chance, 1, 12);
     unsigned repeats = PICK(chance, 0, 5, 15), crowds = PICK(chance, 0, 30, 90);
+    bool tired = chance_in(chance, 1, 6); /* the queue has seen trouble before */
     unsigned poisonous = poison ? (unsigned)chance_between(chance, 1, 2) : 0;
     scenario->sendings = calloc(steps > 0 ? steps : 1, sizeof *scenario->sendings);
     if (!scenario->sendings)
@@ -200,6 +204,8 @@ static void draw_sendings(struct scenario *scenario, struct chance *chance, unsi
         if (chance_in(chance, crowds, 100))
             sending->ask = crowd;
         draw_manner(scenario, chance, sending);
+        if (tired && chance_in(chance, 1, 4))
+            sending->returns = (uint32_t)chance_between(chance, SUSPECTS_FROM - 2, SUSPECTS_FROM + 1);
     }
 }
 

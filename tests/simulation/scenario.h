@@ -13,6 +13,7 @@ enum {
     USERS_MAX = 40,
     PRODUCTS_MAX = 8,
     WORKERS_MAX = 4,
+    SUSPECTS_FROM = 5,    /* x-delivery-count from which a request is worked alone, by the contract */
     CUSTOMER_STEP = 1000, /* team 7's customer is cus_7, after a change cus_1007 */
 };
 
@@ -58,6 +59,7 @@ struct sending {
     enum reply_kind reply;
     uint32_t deadline_seconds; /* after it is sent */
     uint32_t generation;       /* 0: no header */
+    uint32_t returns;          /* how often it has come back before: x-delivery-count to begin with */
     bool id_outside;           /* the message id serves as request id */
     bool fresh;
     bool stranger;  /* its AMQP user-id is not among the senders */

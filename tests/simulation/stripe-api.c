@@ -19,7 +19,16 @@ enum {
 /* What a call led to, before it is worded. */
 struct result {
     int status;
-    enum { BODY_SESSION, BODY_CONFIGURATION, BODY_LIST, BODY_PRODUCT, BODY_PRICES, BODY_ERROR, BODY_HTML } kind;
+    enum {
+        BODY_SESSION,
+        BODY_CONFIGURATION,
+        BODY_LIST,
+        BODY_PRODUCT,
+        BODY_PRICES,
+        BODY_ERROR,
+        BODY_HTML,
+        BODY_EMPTY
+    } kind;
     int64_t number; /* of the session or configuration */
     const char *type, *code, *param;
     bool wrong_customer;
@@ -277,6 +286,8 @@ static char *word(struct world *world, const struct call *call, const struct res
     }
     case BODY_PRICES:
         return word_prices(world, call, result->number);
+    case BODY_EMPTY:
+        return print("{}");
     case BODY_HTML:
         return print("<html><body>Service unavailable</body></html>");
     case BODY_ERROR:
@@ -304,7 +315,7 @@ static struct key_record *find_key(struct world *world, const char *key, bool ma
 }
 
 /* Which failure is put in the place of a result, and kept under the key. */
-enum mishap { MISHAP_NONE, MISHAP_500_KEPT, MISHAP_503_KEPT_AFTER, MISHAP_WRONG_CUSTOMER, MISHAP_HTML };
+enum mishap { MISHAP_NONE, MISHAP_500_KEPT, MISHAP_503_KEPT_AFTER, MISHAP_WRONG_CUSTOMER, MISHAP_HTML, MISHAP_EMPTY };
 
 static struct result perform_with(struct world *world, const struct call *call, enum mishap mishap) {
     struct result result;
@@ -323,8 +334,10 @@ static struct result perform_with(struct world *world, const struct call *call, 
         result.wrong_customer = result.kind == BODY_SESSION;
         return result;
     case MISHAP_HTML:
+    case MISHAP_EMPTY:
         result = perform(world, call);
-        return (struct result){.status = 200, .kind = BODY_HTML, .keep = result.keep};
+        return (struct result){
+            .status = 200, .kind = mishap == MISHAP_HTML ? BODY_HTML : BODY_EMPTY, .keep = result.keep};
     case MISHAP_NONE:
         break;
     }
@@ -342,7 +355,7 @@ static bool leaves_nothing(const struct world *world, const struct call *call, c
         return true;
     if (!call->replayed)
         return false;
-    if (result->status >= 500 || result->kind == BODY_HTML || result->wrong_customer)
+    if (result->status >= 500 || result->kind == BODY_HTML || result->kind == BODY_EMPTY || result->wrong_customer)
         return true;
     const struct world_session *session = &world->stripe->sessions[result->kind == BODY_SESSION ? result->number : 0];
     return result->kind == BODY_SESSION && world_seconds(world) + 2 * SESSION_MARGIN_SECONDS >=
@@ -407,7 +420,7 @@ static bool fail_before(struct world *world, struct call *call, struct result *r
 static enum mishap draw_mishap(struct world *world) {
     struct chance *chance = &world->stripe_chance;
     if (world_has(world, FAULT_STRIPE_LIES) && chance_in(chance, 1, 5))
-        return chance_in(chance, 1, 2) ? MISHAP_WRONG_CUSTOMER : MISHAP_HTML;
+        return (enum mishap)(MISHAP_WRONG_CUSTOMER + (int)chance_below(chance, 3));
     if (world_has(world, FAULT_STRIPE_FLAKY) && chance_in(chance, 1, 4))
         return chance_in(chance, 1, 2) ? MISHAP_500_KEPT : MISHAP_503_KEPT_AFTER;
     return MISHAP_NONE;

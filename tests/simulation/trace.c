@@ -19,6 +19,25 @@ struct trace {
     size_t count, size;
 };
 
+const char *trace_event_name(enum event_kind kind) {
+    static const char *const names[EVENT_BATCH + 1] = {
+        [EVENT_REQUEST_DONE] = "request done",
+        [EVENT_REQUEST_DROPPED] = "requests dropped",
+        [EVENT_REPLY_RETURNED] = "reply returned",
+        [EVENT_DEAD_LETTER] = "dead letter",
+        [EVENT_STRIPE_CALL] = "Stripe call",
+        [EVENT_PAUSED] = "paused",
+        [EVENT_RESUMED] = "resumed",
+        [EVENT_SLOWED] = "slowed",
+        [EVENT_CONFIGURATION] = "configuration",
+        [EVENT_STRIPE_MISBEHAVED] = "misbehaved",
+        [EVENT_SUSPECT] = "suspect",
+        [EVENT_GIVEN_BACK] = "given back",
+        [EVENT_BATCH] = "batch",
+    };
+    return names[kind];
+}
+
 void trace_new(struct world *world) {
     world->trace = calloc(1, sizeof *world->trace);
     if (!world->trace)

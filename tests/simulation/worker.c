@@ -83,11 +83,9 @@ static void host_soon(void *self) {
 }
 
 static void host_event(void *self, const struct event *event) {
-    static const char *const names[] = {
-        "request done", "requests dropped", "reply returned", "dead letter", "Stripe call", "paused",  "resumed",
-        "slowed",       "configuration",    "misbehaved",     "suspect",     "given back",  "batch of"};
     struct worker *worker = self;
-    TRACE(worker->world, NULL, "%s says: %s %s %s %s %s %u", worker->name, names[event->kind],
+    worker->world->statistics->events[event->kind]++;
+    TRACE(worker->world, NULL, "%s says: %s %s %s %s %s %u", worker->name, trace_event_name(event->kind),
           event->request_id ? event->request_id : "", event->link ? event->link : "", event->code ? event->code : "",
           event->text ? event->text : "", event->count);
 }

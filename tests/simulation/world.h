@@ -193,7 +193,7 @@ struct worker {
     unsigned turns;  /* at this very moment */
     uint64_t second; /* the second that is counted now */
     unsigned starts, submits, wakes;
-    uint64_t started_at; /* a call to Stripe, last */
+    uint64_t started_at, submitted_at; /* a call to Stripe, a statement: the last of them */
 };
 
 /* ---- Stripe's and the database's memory ---- */
@@ -219,6 +219,7 @@ enum { CALL_TIMES = 128 };
 struct statistics {
     uint64_t worlds, messages, deliveries, replies, calls, sessions, statements, faults, crashes, steps;
     uint64_t codes[CODE_POISONOUS + 1], outcomes[OUTCOME_FAILED + 1];
+    uint64_t events[EVENT_BATCH + 1]; /* that the workers told */
 };
 
 struct world {
@@ -409,6 +410,7 @@ void trace_write(struct world *world, const struct message *message, const char 
         if ((world)->trace)                                                                                            \
             trace_write(world, message, __VA_ARGS__);                                                                  \
     } while (false)
+const char *trace_event_name(enum event_kind kind);
 void trace_new(struct world *world);
 void trace_print(const struct world *world, bool all);
 void trace_free(struct world *world);
