@@ -169,6 +169,11 @@ def test_a_reply_to_that_is_not_allowed_gets_nothing(served, property, value):
     assert served.replies_to(sent) == []
 
 
+def test_a_header_makes_no_wrong_field_right(served):
+    reply = served.ask({"team_id": 1, "deadline": "soon"}, headers={"x-portal-deadline": "none"})
+    assert reply["error"]["message"].startswith("deadline ")
+
+
 def test_the_first_wrong_thing_is_told_in_the_order_of_the_contract(served):
     body = {"team_id": "x", "return_path": "//evil.example", "fresh": "x"}
     assert served.ask(body)["error"]["message"].startswith("team_id ")

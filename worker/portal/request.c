@@ -182,17 +182,17 @@ static int read_fresh(const json_t *body, struct request *request, struct reques
  * that no clock shows (milliseconds, say) is taken for none. */
 static int read_deadline(const json_t *body, const struct delivery *delivery, const struct request_rules *rules,
                          uint64_t now, struct request *request, struct request_problem *problem) {
+    const json_t *value = request_field(body, "deadline");
+    if (value && (!json_is_string(value) || timestamp_parse(json_string_value(value), &request->deadline) < 0))
+        return request_refuse(problem, "deadline has to be an RFC 3339 time such as \"2030-01-31T12:00:00Z\"");
     if (delivery->deadline) {
+        request->deadline = 0;
         if (strcmp(delivery->deadline, "none") == 0 || timestamp_parse(delivery->deadline, &request->deadline) == 0)
             return 0;
         return request_refuse(problem, "header x-portal-deadline has to be an RFC 3339 time or \"none\"");
     }
-    const json_t *value = request_field(body, "deadline");
-    if (value) {
-        if (json_is_string(value) && timestamp_parse(json_string_value(value), &request->deadline) == 0)
-            return 0;
-        return request_refuse(problem, "deadline has to be an RFC 3339 time such as \"2030-01-31T12:00:00Z\"");
-    }
+    if (value)
+        return 0;
     if (rules->deadline_seconds == 0)
         return 0;
     bool stamped = delivery->timestamp > 0 && delivery->timestamp <= TIMESTAMP_MAX_SECONDS;
