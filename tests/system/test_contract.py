@@ -8,7 +8,7 @@ import pytest
 
 from bed import contract, node
 from bed.process import ROOT, wait_until
-from bed.service import BASE_URL, DEAD, EXCHANGE, REPLIES, ROUTING_KEY
+from bed.service import BASE_URL, DEAD, EXCHANGE, REPLIES, ROUTING_KEY, Message
 
 STRIPE_DATA = ROOT / "tests/bed/demo-stripe.json"
 
@@ -153,7 +153,10 @@ def test_direct_reply_to_is_served(demo):
                               pika.BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id=str(number)))
     wait_until(lambda: demo.poll(0.05) or len(replies) == 3, "three direct replies")
     assert sorted(message[2].correlation_id for message in replies) == ["0", "1", "2"]
-    assert all(json.loads(message[3])["session"]["url"] for message in replies)
+    for _, _, properties, raw in replies:
+        reply = Message("direct reply-to", raw, properties)
+        contract.check_reply(reply)
+        assert reply["session"]["url"]
 
 
 @pytest.mark.parametrize("body", [
