@@ -135,7 +135,7 @@ static void bad_row(struct job *job, const struct store_task *task) {
     char message[400] = "The answer to this request could not be saved: ";
     strncat(message, task->error, sizeof message - strlen(message) - 1);
     text_make_utf8(message);
-    sharing_close(job);
+    sharing_leave(job);
     job_release_id(job);
     job_fail(job, CODE_INTERNAL_ERROR, message, NULL);
 }
@@ -178,8 +178,10 @@ static void saved(struct store_task *task, enum store_status status) {
     }
     for (unsigned i = 0; i < batch->count; i++) {
         struct job *job = batch->jobs[i];
-        if (status == STORE_DONE)
-            sharing_close(job);
+        if (status == STORE_DONE && job->save.standing.written)
+            sharing_committed(job);
+        else if (status == STORE_DONE)
+            sharing_leave(job);
         if (!let_go(job, JOB_TO_SAVE) && status == STORE_DONE)
             save_done(job);
     }
@@ -231,6 +233,10 @@ static void save(struct portal *portal, unsigned limit) {
         return;
     batch->count = 0;
     while (batch->count < limit && (job = TAILQ_FIRST(&portal->queues[JOB_TO_SAVE]))) {
+        if (job->answer.session_created > 0 && job_past_deadline(job)) {
+            job_withhold(job);
+            continue;
+        }
         if (!make_texts(job)) {
             job_give_back(job);
             continue;

@@ -235,11 +235,15 @@ void job_give_session(struct job *job, enum outcome outcome, const struct sessio
     answered(job);
 }
 
+void job_withhold(struct job *job) {
+    text_replace(&job->save_texts[SAVE_ANSWER], NULL);
+    job_fail(job, CODE_DEADLINE_EXCEEDED, NULL, NULL);
+}
+
 void job_restart(struct job *job) {
     sharing_leave(job);
     answer_clear(&job->answer);
-    free(job->save_texts[SAVE_ANSWER]);
-    job->save_texts[SAVE_ANSWER] = NULL;
+    text_replace(&job->save_texts[SAVE_ANSWER], NULL);
     free(job->configuration);
     job->configuration = NULL;
     job->generation = 0;

@@ -66,7 +66,7 @@ struct group {
     struct jobs followers;
     bool orphaned; /* in portal->orphans: it needs another leader */
     TAILQ_ENTRY(group) orphan;
-    struct session session; /* id NULL: not made yet */
+    struct session session; /* the leader's, waiting for its commit; id NULL: not made yet */
 };
 
 struct job {
@@ -206,8 +206,9 @@ void job_configured(struct job *job);
 /* Each ends in a save or a reply. `message` and `stripe_request_id` may be NULL. */
 void job_fail(struct job *job, enum code code, const char *message, const char *stripe_request_id);
 void job_give_session(struct job *job, enum outcome outcome, const struct session *session);
-void job_restart(struct job *job);                            /* loads it again */
-void job_give_back(struct job *job);                          /* to the queue; where that is too late, drops it */
+void job_withhold(struct job *job);  /* the session could not be saved before nobody waited any more */
+void job_restart(struct job *job);   /* loads it again */
+void job_give_back(struct job *job); /* to the queue; where that is too late, drops it */
 void job_settle(struct job *job, enum settlement settlement); /* frees it */
 void job_destroy(struct job *job);                            /* frees it without a word to the broker */
 void job_release_id(struct job *job);
@@ -231,9 +232,9 @@ bool batch_try(struct portal *portal);
 
 /* Lets the next one lead where a leader is gone. */
 void sharing_turn(struct portal *portal);
-void sharing_join(struct job *job);  /* leads, follows, or gets the session that is there */
-void sharing_leave(struct job *job); /* the deadline passed, or it is given back: the next one leads */
-void sharing_close(struct job *job); /* its commit returned */
+void sharing_join(struct job *job);      /* leads, follows, or gets the session that is there */
+void sharing_leave(struct job *job);     /* the deadline passed, or it is given back: the next one leads */
+void sharing_committed(struct job *job); /* its answer is in the store: the followers get the session */
 
 /* ---- configuration.c ---- */
 

@@ -78,6 +78,7 @@ void sharing_leave(struct job *job) {
         return;
     }
     group->leader = NULL;
+    session_clear(&group->session); /* it was the leader's, who could not commit it */
     if (TAILQ_EMPTY(&group->followers)) {
         free_group(portal, group);
         return;
@@ -87,11 +88,26 @@ void sharing_leave(struct job *job) {
     portal_turn_soon(portal);
 }
 
-void sharing_close(struct job *job) {
-    if (!job->group || job->group->leader != job)
+static bool has_time_left(const struct job *job, const struct session *session) {
+    uint64_t end = (uint64_t)(session->created + job->portal->settings.session_seconds - SESSION_MARGIN_SECONDS);
+    return portal_database_now(job->portal) < end * SECOND;
+}
+
+/* Followers get the session only now that it is the leader's: until the commit it may turn out that the id was used
+ * with another ask before, and that Stripe's session under that key is somebody else's. */
+void sharing_committed(struct job *job) {
+    struct group *group = job->group;
+    struct job *follower;
+    if (!group || group->leader != job)
         return;
+    while (group->session.id && (follower = take_follower(group))) {
+        if (has_time_left(follower, &group->session))
+            job_give_session(follower, OUTCOME_REUSED, &group->session);
+        else
+            job_restart(follower);
+    }
     job->portal->closings++;
-    free_group(job->portal, job->group);
+    sharing_leave(job);
 }
 
 /* ---- the call ---- */
@@ -195,21 +211,12 @@ static void lead(struct job *job) {
 
 /* ---- what became of the call ---- */
 
-static bool has_time_left(const struct job *job, const struct session *session) {
-    uint64_t end = (uint64_t)(session->created + job->portal->settings.session_seconds - SESSION_MARGIN_SECONDS);
-    return portal_database_now(job->portal) < end * SECOND;
-}
-
 /* The leader is the first one still waiting: one whose deadline passes leaves, and its call with it. */
 static void succeed(struct job *job, struct session *session) {
-    struct group *group = job->group;
-    struct job *follower;
-    if (group) {
-        group->session = *session;
+    if (job->group) {
+        job->group->session = *session;
         *session = (struct session){0};
-        session = &group->session;
-        while ((follower = take_follower(group)))
-            job_give_session(follower, OUTCOME_REUSED, session);
+        session = &job->group->session;
     }
     job_give_session(job, OUTCOME_CREATED, session);
 }
@@ -304,14 +311,9 @@ static void session_called(struct errand *errand, enum errand_end end, const jso
 /* ---- joining ---- */
 
 static void follow(struct job *job, struct group *group) {
-    if (!group->session.id) {
-        job->group = group;
-        TAILQ_INSERT_TAIL(&group->followers, job, member);
-        job_enter(job, JOB_FOLLOWING);
-    } else if (has_time_left(job, &group->session))
-        job_give_session(job, OUTCOME_REUSED, &group->session);
-    else
-        lead(job); /* on its own: the group is about to close */
+    job->group = group;
+    TAILQ_INSERT_TAIL(&group->followers, job, member);
+    job_enter(job, JOB_FOLLOWING);
 }
 
 void sharing_join(struct job *job) {
