@@ -236,6 +236,7 @@ void job_give_session(struct job *job, enum outcome outcome, const struct sessio
 }
 
 void job_withhold(struct job *job) {
+    sharing_leave(job); /* the next one leads */
     text_replace(&job->save_texts[SAVE_ANSWER], NULL);
     job_fail(job, CODE_DEADLINE_EXCEEDED, NULL, NULL);
 }
