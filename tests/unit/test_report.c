@@ -165,8 +165,7 @@ static void what_is_less_urgent_is_left_out(void **state) {
     assert_non_null(strstr(text, "debug: load of 1 rows"));
 }
 
-/* ---- counters
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- counters ---- */
 
 static void recent_outcomes_are_forgotten(void **state) {
     (void)state;
@@ -291,8 +290,7 @@ static void metrics_that_cannot_be_written_are_an_error(void **state) {
     metrics_free(metrics);
 }
 
-/* ---- the status line
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the status line ---- */
 
 static void the_status_says_what_it_waits_for(void **state) {
     (void)state;

@@ -159,8 +159,7 @@ static void failures_are_told_in_words(void **state) {
     assert_true(text[0] != '\0');
 }
 
-/* ---- exchanges
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- exchanges ---- */
 
 enum { REQUEST_MAX = 8192, ANSWER_MS = 300, TOTAL_MS = 2000 };
 

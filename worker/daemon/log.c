@@ -78,8 +78,7 @@ static void escape(const char *text, char escaped[static ESCAPED_MAX + 1]) {
     escaped[out] = '\0';
 }
 
-/* ---- standard error
- * --------------------------------------------------------------------------------------------------- */
+/* ---- standard error ---- */
 
 static void write_line(const struct log *log, int level, const char *escaped) {
     static const char *const colours[] = {
@@ -103,8 +102,7 @@ static void write_line(const struct log *log, int level, const char *escaped) {
     (void)written;
 }
 
-/* ---- the journal
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the journal ---- */
 
 struct fields {
     struct iovec vectors[FIELDS_MAX];
@@ -167,8 +165,7 @@ static void send_entry(int level, const char *message_id, const char *escaped, c
     (void)sd_journal_sendv(fields.vectors, fields.count);
 }
 
-/* ---- entries
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- entries ---- */
 
 static void entry(const struct log *log, int level, const char *message_id, const char *text,
                   const struct event *event) {

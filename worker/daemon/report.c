@@ -48,8 +48,7 @@ static uint64_t total(const struct metrics_recent *recent) {
     return recent->created + recent->reused + recent->redirect + recent->failed;
 }
 
-/* ---- the status line
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the status line ---- */
 
 static size_t waiting_for(const struct portal_state *state, char *text, size_t size) {
     const struct {
@@ -92,8 +91,7 @@ static void refresh_status(struct report *report, const struct portal_state *sta
     (void)sd_notifyf(0, "STATUS=%s", line);
 }
 
-/* ---- the heartbeat
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the heartbeat ---- */
 
 static json_t *outcomes_json(const struct metrics *metrics, uint64_t now, unsigned seconds) {
     struct metrics_recent recent = metrics_recent(metrics, now, seconds);
@@ -156,8 +154,7 @@ static void write_metrics(struct report *report, const struct portal_state *stat
     report->metrics_failed = r < 0;
 }
 
-/* ---- when
- * ----------------------------------------------------------------------------------------------------------------- */
+/* ---- when ---- */
 
 static int on_timer(sd_event_source *source, uint64_t time, void *userdata) {
     (void)time;

@@ -40,8 +40,7 @@ struct service {
     sd_event_source *idle_check; /* after everything, while draining */
 };
 
-/* ---- the host of the core
- * --------------------------------------------------------------------------------------------- */
+/* ---- the host of the core ---- */
 
 static uint64_t host_now(void *self) {
     (void)self;
@@ -76,8 +75,7 @@ static void host_event(void *self, const struct event *event) {
         report_changed(service->report);
 }
 
-/* ---- ending
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- ending ---- */
 
 static int end(struct service *service) {
     return sd_event_exit(service->event, 0);
@@ -122,8 +120,7 @@ static int drain(struct service *service) {
     return r < 0 ? r : ring_in(service, seconds * 1000000);
 }
 
-/* ---- signals
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- signals ---- */
 
 static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
     (void)source;
@@ -184,8 +181,7 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *inf
     return 0;
 }
 
-/* ---- beginning
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- beginning ---- */
 
 static int on_ready(sd_event_source *source, void *userdata) {
     (void)source;

@@ -294,8 +294,7 @@ int settings_load_only(struct settings *settings, const char *const *names, FILE
     return r;
 }
 
-/* ---- again
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- again ---- */
 
 static const struct setting *key_setting(void) {
     for (size_t i = 0; i < settings_count; i++)

@@ -10,7 +10,7 @@
 
 #include "links/stripe.h"
 
-/* ---- stripe-answer.c: one HTTP answer ---------------------------------------------------------------------------- */
+/* ---- stripe-answer.c: one HTTP answer ---- */
 
 enum { STRIPE_RETRY_AFTER_MAX_MS = 3600 * 1000 };
 

@@ -58,7 +58,7 @@ static uint64_t monotonic_us(void) {
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-/* ---- inside libcurl: collect only -------------------------------------------------------------------------------- */
+/* ---- inside libcurl: collect only ---- */
 
 static int on_request(void *userdata, char *address, char *own_address, int port, int own_port) {
     (void)address;
