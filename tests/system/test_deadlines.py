@@ -143,8 +143,8 @@ def test_none_at_all_where_the_setting_says_so(service):
     assert service.ask({"team_id": service.team()}, timestamp=1)["outcome"] == "created"
 
 
-@pytest.mark.parametrize("header,body,exceeded", [("none", after(-60), False), (after(60), after(-60), False),
-                                                  (after(-60), after(60), True)],
+@pytest.mark.parametrize("header,body,exceeded", [("none", after(-60), False), (after(3600), after(-60), False),
+                                                  (after(-60), after(3600), True)],
                          ids=["none", "later", "earlier"])
 def test_the_header_wins_over_the_body(serving, header, body, exceeded):
     reply = serving.ask({"team_id": serving.some[1], "fresh": True, "deadline": body},
