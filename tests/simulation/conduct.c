@@ -178,6 +178,8 @@ static void check_intake(struct worker *worker) {
         violate(world, NULL, "the intake is closed in an outage", "%s still consumes", worker->name);
     else if (!down && !worker->draining && !worker->consumer.wanted)
         violate(world, NULL, "a worker goes on by itself", "%s does not consume, and knows of no outage", worker->name);
+    else if (worker->draining && worker->consumer.wanted)
+        violate(world, NULL, "a worker that is to end takes in nothing more", "%s still consumes", worker->name);
     else if (!worker->database.up && !portal->links[LINK_STORE].down)
         violate(world, NULL, "the intake is closed in an outage", "%s does not know that the database is away",
                 worker->name);

@@ -71,6 +71,7 @@ static void answer(struct alarm *alarm) {
         return;
     struct store_task *task = statement->task;
     enum store_status status = statement->status;
+    worker->submitted_at = worker->world->clock.now; /* it is heard of until now */
     TAILQ_REMOVE(&worker->database.statements, statement, entry);
     statement_free(statement);
     task->done(task, status);

@@ -18,6 +18,18 @@ static unsigned team_of(const struct scenario *scenario, const struct ask *ask) 
     return ask->team == 0 || ask->team == member_of ? member_of : 0;
 }
 
+/* An outage for all is waited out, whatever the retries; only at its beginning and end Stripe still served others. */
+static bool may_be_unavailable(const struct scenario *scenario) {
+    unsigned outages = 0, others = 0;
+    for (enum fault_kind kind = FAULT_STRIPE_RESETS; kind <= FAULT_STRIPE_LIES; kind++)
+        if (kind == FAULT_STRIPE_RESETS || kind == FAULT_STRIPE_HANGS || kind == FAULT_STRIPE_BROKEN ||
+            kind == FAULT_STRIPE_DENIES || kind == FAULT_STRIPE_LIMITS)
+            outages += scenario->faults_of_kind[kind];
+        else
+            others += scenario->faults_of_kind[kind];
+    return others > 0 || 2 * outages > scenario->settings.stripe_max_retries;
+}
+
 static uint32_t by_stripe(const struct world *world, const struct ask *ask, unsigned team) {
     const struct scenario *scenario = world->scenario;
     const struct portal_settings *settings = &scenario->settings;
@@ -33,10 +45,7 @@ static uint32_t by_stripe(const struct world *world, const struct ask *ask, unsi
         codes |= BIT(CODE_NO_ACTIVE_PRICES);
     if (scenario->faults_of_kind[FAULT_CONFIGURATION_GONE] > 1 || scenario->faults_of_kind[FAULT_STRIPE_FINAL] > 0)
         codes |= BIT(CODE_STRIPE_ERROR);
-    for (enum fault_kind kind = FAULT_STRIPE_RESETS; kind <= FAULT_STRIPE_LIES; kind++)
-        if (scenario->faults_of_kind[kind] > 0)
-            codes |= BIT(CODE_STRIPE_UNAVAILABLE);
-    return codes;
+    return may_be_unavailable(scenario) ? codes | BIT(CODE_STRIPE_UNAVAILABLE) : codes;
 }
 
 static uint32_t by_rules(const struct world *world, const struct ask *ask) {

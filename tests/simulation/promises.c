@@ -154,9 +154,19 @@ static bool is_committed(const struct world *world, const struct message *messag
     return row->generation > generation || (row->session == session && row->code == code);
 }
 
+/* The tries of a message go when it is given up, also those of one that is just like it: should it come again, it may
+ * crash again. */
+static void forget_crashes(struct world *world, uint32_t id) {
+    for (unsigned i = 0; i < world->scenario->sending_count; i++)
+        if (world->messages[i].plan->id == id)
+            world->messages[i].crashes = 0;
+}
+
 static void check_letter(struct world *world, const struct parcel *parcel, const struct dead_letter *letter) {
     static const char *const promise = "a dead letter says why, and what a replay has to ask for";
     const struct message *message = parcel->message;
+    if (strcmp(letter->reason, "poisonous") == 0)
+        forget_crashes(world, message->plan->id);
     if (!oracle_is_owed_reply(message)) {
         if (strcmp(letter->reason, "reply_refused") != 0 && strcmp(letter->reason, "poisonous") != 0)
             violate(world, message, promise, "reason %s", letter->reason);
@@ -195,8 +205,6 @@ static void check_reply(struct world *world, struct parcel *parcel, const struct
     if (reply.generation > 0 && reply.generation < message->plan->generation)
         violate(world, message, "a replay gets the generation that it wants", "%u instead of %u", reply.generation,
                 message->plan->generation);
-    if (reply.code == CODE_POISONOUS)
-        parcel->message->crashes = 0; /* should it come again, it may try again */
     parcel->code = reply.code;
     parcel->generation = reply.generation;
     parcel->session = reply.session;
