@@ -6,7 +6,7 @@ import signal
 import pytest
 from test_session import features_with, without_metadata
 
-from bed.emulator import CONFIGURATIONS, PRICES, PRODUCTS
+from bed.emulator import CONFIGURATIONS, PRICES, PRODUCTS, SESSIONS
 from bed.process import wait_until
 
 PER_PRODUCT = {"PORTAL_CONFIGURATION": "per-product"}
@@ -53,9 +53,9 @@ def test_a_configuration_that_is_gone_is_replaced_by_a_new_one(service):
     service.emulator.product()
     service.start_worker()
     first = ask(service)
-    service.emulator.fault("/v1/billing_portal/sessions", match={"parameter": {"configuration": first}}, status=404, body={
-        "error": {"type": "invalid_request_error", "code": "resource_missing", "param": "configuration",
-                  "message": f"No such configuration: '{first}'"}})
+    gone = {"type": "invalid_request_error", "code": "resource_missing", "param": "configuration",
+            "message": f"No such configuration: '{first}'"}
+    service.emulator.fault(SESSIONS, match={"parameter": {"configuration": first}}, status=404, body={"error": gone})
     service.emulator.data({"configurations": [{"id": first, "active": False}]})
     sent = [service.request({"team_id": team}) for team in service.teams(30)]
     [second] = {configuration(reply) for reply in service.wait_replies(sent)}
@@ -82,7 +82,7 @@ def test_a_stale_configuration_heals_for_the_whole_fleet(service):
 @pytest.mark.refused
 def test_what_stays_refused_is_looked_up_only_once_more(service):
     service.emulator.data({"configurations": [{"id": "bpc_here"}]})
-    service.emulator.fault("/v1/billing_portal/sessions", status=400, body={
+    service.emulator.fault(SESSIONS, status=400, body={
         "error": {"type": "invalid_request_error", "param": "configuration", "message": "never good enough"}})
     service.start_worker()
     reply = service.ask({"team_id": service.team()})
