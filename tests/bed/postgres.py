@@ -103,26 +103,25 @@ class Postgres:
         """As by the kernel's out-of-memory killer. Its backends go too: as long as one is there, none can start."""
         if self.process is None or not self.process.alive():
             return
-        backends = children_of(self.process.pid)
+        backends = self._signal_backends(signal.SIGKILL)
         self.process.kill()
-        for pid in backends:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not any(map(runs, backends)), "PostgreSQL's backends to end")
 
-    def _group(self, number):
-        """Signals the postmaster and each of its backends, which have sessions of their own."""
-        for pid in [self.process.pid, *children_of(self.process.pid)]:
-            try:
+    def _signal_backends(self, number):
+        """Signals all processes but the postmaster, which is stopped first, so that it starts no others."""
+        self.process.freeze()
+        backends = children_of(self.process.pid)
+        for pid in backends:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-            except ProcessLookupError:
-                pass
+        return backends
 
     def freeze(self):
-        self._group(signal.SIGSTOP)
+        self._signal_backends(signal.SIGSTOP)
 
     def thaw(self):
-        self._group(signal.SIGCONT)
+        self._signal_backends(signal.SIGCONT)
+        self.process.thaw()
 
     def restart(self):
         if self.process.alive():
