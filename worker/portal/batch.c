@@ -187,12 +187,22 @@ static void saved(struct store_task *task, enum store_status status) {
     }
 }
 
+/* A text of its own; NULL: no memory. The body has no NUL at its end. */
+static char *copy_body(const struct delivery *delivery) {
+    char *copy = malloc(delivery->body_length + 1);
+    if (!copy)
+        return NULL;
+    memcpy(copy, delivery->body, delivery->body_length);
+    copy[delivery->body_length] = '\0';
+    return copy;
+}
+
 /* The texts of a row that the job does not have already; kept over retries. Result: whether there was memory. */
 static bool make_texts(struct job *job) {
     if (!job->save_texts[SAVE_ANSWER])
         job->save_texts[SAVE_ANSWER] = answer_write(&job->answer);
     if (!job->save_texts[SAVE_BODY])
-        job->save_texts[SAVE_BODY] = strndup(job->delivery->body, job->delivery->body_length);
+        job->save_texts[SAVE_BODY] = copy_body(job->delivery);
     if (!job->save_texts[SAVE_PROPERTIES])
         job->save_texts[SAVE_PROPERTIES] = request_properties(job->delivery);
     return job->save_texts[SAVE_ANSWER] && job->save_texts[SAVE_BODY] && job->save_texts[SAVE_PROPERTIES];

@@ -9,7 +9,7 @@
 static bool reserve(struct text *text, size_t more) {
     if (text->failed)
         return false;
-    if (more < text->size - text->length)
+    if (text->data && more < text->size - text->length)
         return true;
     size_t size = text->size > 0 ? text->size : 64;
     while (size - text->length <= more)
