@@ -161,6 +161,14 @@ simulate: packages  ## the core through every kind of trouble, on a virtual cloc
 	@+mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) $(BUILD)/simulate
 	@$(BUILD)/simulate --seeds $(SEEDS) --steps $(STEPS) --shrink
 
+# tests/chaos/README.md says more.
+MINUTES ?= 10
+SEED    ?=
+.PHONY: chaos
+chaos: packages  ## kill, stop and cut off real servers under load; MINUTES=10 SEED=…
+	@+$(BUILT) >&2
+	@SANITIZE='$(SANITIZE)' $(BED) chaos.chaos $(MINUTES) $(SEED)
+
 # Each target in tests/fuzz/ is built twice: with libFuzzer, to look for crashes, and without, to run the corpus, and
 # with it every crash that was ever found, in each `make test`.
 SECONDS      ?= 60
@@ -191,6 +199,7 @@ $(BUILD)/regress/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/reg
 # What is too long for every run. Each part ends with a line of its own.
 ci-extra: packages  ## long tests, and the unit and system tests under AddressSanitizer and UBSan
 	@+$(RUN) slow
+	@+$(MAKE) chaos MINUTES=1
 	@+$(MAKE) fuzz SECONDS=60
 	@+$(MAKE) BUILD=$(BUILD)/asan SANITIZE=1 unit-and-system
 
