@@ -95,8 +95,8 @@ static bool is_refused_too_long(const struct job *job) {
 
 static void reply_refused(struct job *job) {
     struct portal *portal = job->portal;
-    if (!still_stands(job) || is_refused_too_long(job) ||
-        portal->counts[JOB_REFUSED] >= portal->settings.concurrency / 4 + 1) {
+    unsigned quarter = portal->settings.concurrency < 4 ? 1 : portal->settings.concurrency / 4;
+    if (!still_stands(job) || is_refused_too_long(job) || portal->counts[JOB_REFUSED] >= quarter) {
         give_up_reply(job);
         return;
     }
