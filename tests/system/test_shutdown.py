@@ -1,0 +1,117 @@
+"""SIGTERM: what is in hand is finished, the rest is given back, and the exit status is 0."""
+
+import signal
+import time
+
+import pytest
+
+from bed.emulator import SESSIONS
+from bed.outage import check_all_served, said, send, waiting
+from bed.process import wait_until
+
+
+@pytest.fixture
+def serving(service):
+    service.emulator.product()
+    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
+    service.some = service.teams(20)
+    service.worker = service.start_worker(PORTAL_CONCURRENCY=20, PORTAL_DRAIN_SECONDS=3)
+    assert service.ask({"team_id": service.some[0], "fresh": True})["outcome"] == "created"
+    return service
+
+
+def fill(service, count=60):
+    """Requests in hand, and more in the queue."""
+    sent = send(service, count, service.some)
+    wait_until(lambda: waiting(service)[0] == count - 20, "20 to be in hand")
+    return sent
+
+
+def stop(worker, *signals):
+    """Seconds until it ended, which it does with 0."""
+    began = time.monotonic()
+    for number in signals or (signal.SIGTERM,):
+        worker.send(number)
+        time.sleep(0.3)
+    assert worker.wait(60) == 0
+    return time.monotonic() - began
+
+
+def finish_with_another(service, sent):
+    service.emulator.clear_faults()
+    service.worker = service.start_worker()
+    check_all_served(service, sent)
+
+
+def test_what_is_in_hand_is_finished_first(serving):
+    serving.emulator.fault(SESSIONS, delay_ms=1500)
+    sent = fill(serving)
+    took = stop(serving.worker)
+    print(f"ended after {took:.1f} s")
+    assert 0.5 < took < 4
+    serving.poll(0.2)
+    assert len(serving.replies) == 21, "those in hand were answered, no other was taken in"
+    assert waiting(serving) == (40, 0)
+    assert "STOPPING=1" in serving.worker.told
+    finish_with_another(serving, sent)
+    assert len(serving.replies) == 61, "and none twice"
+
+
+def test_what_cannot_be_finished_in_time_is_given_back(serving):
+    serving.emulator.fault(SESSIONS, hang=True)
+    sent = fill(serving)
+    took = stop(serving.worker)
+    print(f"ended after {took:.1f} s")
+    assert 2.9 < took < 9
+    assert said(serving.worker, "20 requests were given back")
+    assert waiting(serving) == (60, 0)
+    finish_with_another(serving, sent)
+
+
+def test_a_second_signal_hurries(serving):
+    serving.emulator.fault(SESSIONS, hang=True)
+    sent = fill(serving)
+    took = stop(serving.worker, signal.SIGTERM, signal.SIGTERM)
+    print(f"ended after {took:.1f} s")
+    assert took < 2.5
+    assert waiting(serving) == (60, 0)
+    finish_with_another(serving, sent)
+
+
+def test_an_idle_worker_ends_at_once(serving):
+    assert stop(serving.worker) < 3
+
+
+@pytest.mark.parametrize("server", ["emulator", "postgres", "rabbitmq"])
+@pytest.mark.parametrize("how", ["kill", "freeze"])
+def test_without_one_of_its_servers_it_ends_in_time(serving, server, how):
+    """Within PORTAL_DRAIN_SECONDS and a few more, whatever does not answer."""
+    away = serving.emulator if server == "emulator" else getattr(serving.bed, server)
+    serving.emulator.fault(SESSIONS, delay_ms=300)
+    send(serving, 60, serving.some)
+    wait_until(lambda: waiting(serving)[0] < 60, "some to be in hand")
+    getattr(away, how)()
+    took = stop(serving.worker)
+    print(f"{server} {how}: ended after {took:.1f} s")
+    assert took < 12
+    if how == "freeze":
+        away.thaw()
+
+
+def test_a_worker_that_never_reached_its_servers_ends_at_once(service):
+    service.declare()
+    worker = service.start_worker(AMQP_URL="amqp://a:b@127.0.0.1:1/", DATABASE_URL="postgresql://a:b@127.0.0.1:1/x")
+    worker.wait_status("waiting for", "RabbitMQ", "PostgreSQL")
+    assert stop(worker) < 3
+
+
+def test_the_drain_may_take_no_time(service):
+    service.emulator.product()
+    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
+    service.some = service.teams(20)
+    service.worker = service.start_worker(PORTAL_CONCURRENCY=20, PORTAL_DRAIN_SECONDS=0)
+    service.declare()
+    service.emulator.fault(SESSIONS, hang=True)
+    sent = fill(service)
+    assert stop(service.worker) < 5
+    finish_with_another(service, sent)
