@@ -242,7 +242,7 @@ class Weather:
             [{"status": 502, "effect": "before", "save": False}, {"half_body": True}]))
 
     def stripe_limits(self):
-        yield from self._fault(status=429, probability=self._share(), retry_after=self.random.choice([0, 1]))
+        yield from self._fault(status=429, probability=self._share(), retry_after=self.random.choice(["0", "1"]))
 
     def stripe_hangs(self):
         yield from self._fault(hang=True, probability=self._share(), path=self.random.choice(["/v1/", SESSIONS]))
