@@ -60,9 +60,11 @@ UNIT_HELP   := $(filter-out $(UNIT_TESTS),$(wildcard tests/unit/*.c))
 
 SIMULATOR   := $(wildcard tests/simulation/*.c)
 
-SOURCES := $(wildcard $(MAIN_WORKER)) $(CTL) $(LIBRARY) $(EMULATOR) $(UNIT_TESTS) $(UNIT_HELP) $(wildcard tests/fuzz/*.c) $(SIMULATOR)
+ALLOCATION  := $(wildcard tests/allocation/*.c)
+
+SOURCES := $(wildcard $(MAIN_WORKER)) $(CTL) $(LIBRARY) $(EMULATOR) $(UNIT_TESTS) $(UNIT_HELP) $(wildcard tests/fuzz/*.c) $(SIMULATOR) $(ALLOCATION)
 HEADERS := $(wildcard include/*/*.h worker/*/*.h tests/*/*.h)
-SCRIPTS := .ci/run .ci/install-packages $(wildcard .ci/*.sh tests/*/*.sh)
+SCRIPTS := .ci/run .ci/install-packages $(wildcard .ci/*.sh tests/*/*.sh systemd/*/*.sh)
 
 object        = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 UNIT_PROGRAMS = $(patsubst %.c,$(BUILD)/%,$(UNIT_TESTS))
@@ -116,6 +118,15 @@ $(BUILD)/simulate: $(call object,$(SIMULATOR)) $(BUILD)/libportal.a
 	@echo "  LINK  $@"
 	@$(LINK) -Wl,--wrap=request_read -o $@ $^ $(PC_LIBS)
 
+# The simulated world around a core in which each allocation may fail, and no other.
+$(BUILD)/libfallible.a: $(call object,$(filter worker/portal/%,$(LIBRARY)))
+	@rm -f $@ && $(AR) rcs $@ $^
+	@objcopy $(foreach name,malloc calloc realloc strdup strndup tsearch,--redefine-sym $(name)=fallible_$(name)) $@
+
+$(BUILD)/allocation: $(call object,$(ALLOCATION) $(filter-out %/simulate.c %/shrink.c,$(SIMULATOR))) $(BUILD)/libfallible.a
+	@echo "  LINK  $@"
+	@$(LINK) -Wl,--wrap=request_read -Wl,--wrap=portal_new -o $@ $^ $(PC_LIBS)
+
 unit-programs: $(UNIT_PROGRAMS)
 $(UNIT_PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(call object,$(UNIT_HELP)) $(BUILD)/libportal.a
 	@mkdir -p $(@D)
@@ -154,12 +165,17 @@ test: packages  ## lint, unit and system tests; ends with one line: N passed, N 
 	@+$(RUN) lint unit system
 
 # tests/simulation/README.md says more.
-SEEDS ?= 1..1000
+SEEDS ?= 1..2000
 STEPS ?= 100
 .PHONY: simulate
-simulate: packages  ## the core through every kind of trouble, on a virtual clock; SEEDS=1..1000 STEPS=100
+simulate: packages  ## the core through every kind of trouble, on a virtual clock; SEEDS=1..2000 STEPS=100
 	@+mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) $(BUILD)/simulate
 	@$(BUILD)/simulate --seeds $(SEEDS) --steps $(STEPS) --shrink
+
+.PHONY: mutants
+mutants: packages  ## the simulator with one deliberate bug after the other, each of which it has to find
+	@+mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) $(BUILD)/simulate
+	@BUILD='$(BUILD)' COMPILE='$(COMPILE)' LINK='$(LINK)' LIBS='$(PC_LIBS)' SEEDS='$(SEEDS)' tests/simulation/mutants/run
 
 # tests/chaos/README.md says more.
 MINUTES ?= 10
@@ -173,22 +189,31 @@ chaos: packages  ## kill, stop and cut off real servers under load; MINUTES=10 S
 # with it every crash that was ever found, in each `make test`.
 SECONDS      ?= 60
 FUZZ_TARGETS := request stripe answer features settings
-FUZZ_SOURCES  = $(filter-out worker/daemon/main.c,$(LIBRARY))
-FUZZ_FLAGS   := -std=gnu17 -Wall -Wextra -Wno-c2x-extensions -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+FUZZ_FLAGS   := -std=gnu17 -Wall -Wextra -Wno-c2x-extensions -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 .PHONY: fuzz regress-programs
 fuzz: packages  ## fuzz each target for SECONDS=60; new inputs go to build/corpus/, crashes to tests/fuzz/corpus/
 	@+mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
-	@for target in $(FUZZ_TARGETS); do mkdir -p $(BUILD)/corpus/$$target; \
-	  $(BUILD)/fuzz/$$target -max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1 \
-	    -artifact_prefix=tests/fuzz/corpus/$$target/ $(BUILD)/corpus/$$target tests/fuzz/corpus/$$target \
-	    >$(BUILD)/corpus/$$target.log 2>&1 || { cat $(BUILD)/corpus/$$target.log; echo "0 passed, 1 failed"; exit 1; }; \
-	  echo "  ok    $$target: $$(sed -n 's/^stat::number_of_executed_units: *//p' $(BUILD)/corpus/$$target.log) inputs in $(SECONDS) s"; \
-	done; echo "$(words $(FUZZ_TARGETS)) passed, 0 failed"
+	@+$(MAKE) --output-sync=target $(FUZZ_TARGETS:%=fuzz-%) && echo "$(words $(FUZZ_TARGETS)) passed, 0 failed"
 
-$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_SOURCES) $(HEADERS) $(BUILD)/flags | packages
+fuzz-%: $(BUILD)/fuzz/%
+	@mkdir -p $(BUILD)/corpus/$*
+	@$< -max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1 \
+	  -artifact_prefix=tests/fuzz/corpus/$*/ $(BUILD)/corpus/$* tests/fuzz/corpus/$* >$(BUILD)/corpus/$*.log 2>&1 || \
+	  { cat $(BUILD)/corpus/$*.log; echo "0 passed, 1 failed"; exit 1; }
+	@echo "  ok    $*: $$(sed -n 's/^stat::number_of_executed_units: *//p' $(BUILD)/corpus/$*.log) inputs in $(SECONDS) s"
+
+$(BUILD)/fuzz/obj/%.o: %.c $(BUILD)/flags | packages
 	@mkdir -p $(@D)
+	@clang $(CPPFLAGS_OWN) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -pthread -MMD -MP -c -o $@ $<
+
+$(BUILD)/fuzz/libportal.a: $(LIBRARY:%.c=$(BUILD)/fuzz/obj/%.o)
+	@rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o $(BUILD)/fuzz/libportal.a
 	@echo "  FUZZ  $@"
-	@clang $(CPPFLAGS_OWN) $(FUZZ_FLAGS) -pthread -o $@ $< $(FUZZ_SOURCES) $(PC_LIBS)
+	@clang $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(PC_LIBS)
+
+-include $(LIBRARY:%.c=$(BUILD)/fuzz/obj/%.d)
 
 regress-programs: $(FUZZ_TARGETS:%=$(BUILD)/regress/%)
 $(BUILD)/regress/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/regress.o $(BUILD)/libportal.a
@@ -241,6 +266,69 @@ $(BUILD)/lint/%.cppcheck: $(BUILD)/obj/%.o | packages
 
 lint-shellcheck: packages
 	@shellcheck $(SCRIPTS)
+
+# --- Install and package -----------------------------------------------------------------------------------------
+
+PREFIX        ?= /usr/local
+DESTDIR       ?=
+BINDIR         = $(PREFIX)/bin
+DATADIR        = $(PREFIX)/share/portal-worker
+MANDIR         = $(PREFIX)/share/man
+DOCDIR         = $(PREFIX)/share/doc/portal-worker
+UNITDIR        = $(PREFIX)/lib/systemd/system
+CATALOGDIR     = $(PREFIX)/lib/systemd/catalog
+COMPLETIONDIR  = $(PREFIX)/share/bash-completion/completions
+CONFIGURATION := /etc/portal-worker
+
+# What goes where, as source:place:mode. The worker's unit serves under two names.
+STAGE    = $(BUILD)/install
+UNITS   := portal-worker.service portal-worker-purge.service portal-worker-purge.timer
+INSTALLS = $(BUILD)/portal-worker:$(BINDIR)/portal-worker:755 $(STAGE)/portalctl:$(BINDIR)/portalctl:755 \
+  $(foreach unit,$(UNITS),$(STAGE)/$(unit):$(UNITDIR)/$(unit):644) \
+  $(STAGE)/portal-worker.service:$(UNITDIR)/portal-worker@.service:644 \
+  systemd/portal-worker.catalog:$(CATALOGDIR)/portal-worker.catalog:644 \
+  systemd/portal-worker.env:$(DOCDIR)/examples/portal-worker.env:644 \
+  $(foreach file,$(wildcard systemd/prometheus/*),$(file):$(DATADIR)/$(notdir $(file)):644) \
+  $(foreach page,$(wildcard systemd/man/*.[1-8]),$(page):$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)):644) \
+  $(foreach file,$(wildcard systemd/completion/*.bash),$(file):$(COMPLETIONDIR)/$(basename $(notdir $(file))):644) \
+  $(foreach file,$(wildcard sql/*.sql),$(file):$(DATADIR)/sql/$(notdir $(file)):644) \
+  $(foreach file,$(wildcard sql/application/*.sql),$(file):$(DATADIR)/sql/application/$(notdir $(file)):644) \
+  $(foreach file,$(wildcard include/contract/*),$(file):$(DATADIR)/contract/$(notdir $(file)):644)
+
+# An installed portalctl finds its migrations where they are installed.
+$(STAGE)/portalctl: FORCE $(call object,$(CTL)) $(BUILD)/libportal.a
+	@mkdir -p $(@D)
+	@$(COMPILE) -DSQL_DIRECTORY='"$(DATADIR)/sql"' -c -o $@.o worker/ctl/migrate.c
+	@echo "  LINK  $@"
+	@$(LINK) -o $@ $@.o $(filter-out %/migrate.o,$(call object,$(CTL))) $(BUILD)/libportal.a $(PC_LIBS)
+
+$(UNITS:%=$(STAGE)/%): $(STAGE)/%: systemd/% FORCE
+	@mkdir -p $(@D)
+	@sed 's|/usr/bin/portal|$(BINDIR)/portal|' $< >$@
+
+# Where nothing is staged and systemd runs.
+TELL_SYSTEMD = [ -n "$(DESTDIR)" ] || [ ! -d /run/systemd/system ] || { journalctl --update-catalog; systemctl daemon-reload; }
+
+.PHONY: stage install uninstall deb
+stage: packages $(BUILD)/portal-worker $(STAGE)/portalctl $(UNITS:%=$(STAGE)/%)
+
+install: stage  ## install under PREFIX=/usr/local, into DESTDIR where it is given
+	@set -e; for each in $(INSTALLS); do place=$${each#*:}; \
+	  install -D -m "$${each##*:}" "$${each%%:*}" "$(DESTDIR)$${place%:*}"; done
+	@install -d -m 755 $(DESTDIR)$(CONFIGURATION) && install -d -m 700 $(DESTDIR)$(CONFIGURATION)/credentials
+	@$(TELL_SYSTEMD)
+
+uninstall:  ## remove what was installed; settings and credentials stay
+	@for each in $(INSTALLS); do place=$${each#*:}; rm -f "$(DESTDIR)$${place%:*}"; done
+	@for folder in $(DATADIR)/sql/application $(DATADIR)/sql $(DATADIR)/contract $(DATADIR) $(DOCDIR)/examples $(DOCDIR) \
+	  $(CONFIGURATION)/credentials $(CONFIGURATION); do rmdir --ignore-fail-on-non-empty "$(DESTDIR)$$folder" 2>/dev/null || true; done
+	@$(TELL_SYSTEMD)
+
+DEB = $(BUILD)/deb
+deb: stage  ## a Debian package of it, in $(BUILD)
+	@rm -rf $(DEB) && mkdir -p $(DEB)
+	@$(MAKE) install BUILD='$(BUILD)' DESTDIR='$(DEB)/root' PREFIX=/usr UNITDIR=/lib/systemd/system
+	@systemd/debian/make-package.sh '$(VERSION)' '$(DEB)' '$(BUILD)'
 
 # --- The rest ----------------------------------------------------------------------------------------------------
 
