@@ -1,5 +1,6 @@
 """One child process that never outlives its parent, and a way to wait for a condition."""
 
+import contextlib
 import os
 import pathlib
 import pwd
@@ -87,7 +88,7 @@ class Process:
         try:
             return self.child.wait(PATIENCE if seconds is None else seconds)
         except subprocess.TimeoutExpired:
-            raise Impatience(f"{self.name} ({self.pid}) to end; it said:\n{self.tail()}") from None
+            raise Impatience(f"{self.name} ({self.pid}) to end; it said:\n{self.tail()}\n{self.threads()}") from None
 
     def stop(self, number=signal.SIGTERM, seconds=None):
         """Asks it to end and waits; returns the exit status. A frozen one is thawed first."""
@@ -111,6 +112,15 @@ class Process:
 
     def tail(self, lines=40):
         return "\n".join(self.text().splitlines()[-lines:])
+
+    def threads(self):
+        """What each of its threads waits for, by the kernel."""
+        lines = []
+        for thread in sorted(pathlib.Path(f"/proc/{self.pid}/task").glob("*")):
+            with contextlib.suppress(OSError):
+                words = [(thread / name).read_text().strip() for name in ("comm", "wchan", "syscall")]
+                lines.append(f"thread {thread.name}: {' '.join(words)}")
+        return "\n".join(lines)
 
     def cpu_seconds(self):
         """User and system time used so far."""
