@@ -90,7 +90,7 @@ packages:  ## install the Debian packages that are missing, if any
 $(BUILD)/flags: FORCE | packages
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(subst ','\'',$(COMPILE) / $(LINK))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(COMPILE) / $(LINK))' >$@
-FORCE:
+.PHONY: FORCE
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags | packages
 	@mkdir -p $(@D)
