@@ -195,9 +195,8 @@ struct suspect {
     const char *body;
     size_t body_length;
     const char *worker;
-    int64_t id;     /* out of ADD, in for REMOVE: this try */
-    uint32_t tries; /* out of ADD: tries of this message on record, this one included */
-    bool all;       /* REMOVE: every try of this message */
+    uint32_t tries; /* out of ADD: this try, and those of this message that other workers have on record */
+    bool all;       /* REMOVE: every try of this message, not only this worker's */
 };
 
 struct heartbeat {

@@ -164,31 +164,31 @@ static void a_slow_down_holds_for_all(void **state) {
 
 /* ---- suspects and signs of life ---- */
 
-static struct outcome_of suspect_task(enum store_kind kind, const char *message_id, const char *body) {
+static struct outcome_of suspect_task(enum store_kind kind, const char *worker, const char *message_id,
+                                      const char *body) {
     return (struct outcome_of){.task = {.kind = kind,
                                         .suspect = {.message_id = message_id,
                                                     .body = body,
                                                     .body_length = body ? strlen(body) : 0,
-                                                    .worker = "test"}}};
+                                                    .worker = worker}}};
 }
 
 static void tries_are_counted_by_message(void **state) {
     (void)state;
-    struct outcome_of add = suspect_task(STORE_SUSPECT_ADD, "ab", "c");
-    struct outcome_of alike = suspect_task(STORE_SUSPECT_ADD, "a", "bc");
-    struct outcome_of bare = suspect_task(STORE_SUSPECT_ADD, NULL, NULL);
+    struct outcome_of add = suspect_task(STORE_SUSPECT_ADD, "a", "ab", "c");
+    struct outcome_of other = suspect_task(STORE_SUSPECT_ADD, "b", "ab", "c");
+    struct outcome_of alike = suspect_task(STORE_SUSPECT_ADD, "a", "a", "bc");
+    struct outcome_of bare = suspect_task(STORE_SUSPECT_ADD, "a", NULL, NULL);
     harness_succeed(&one, &add);
     assert_int_equal(add.task.suspect.tries, 1);
-    int64_t first = add.task.suspect.id;
-    harness_succeed(&two, &add);
-    assert_int_equal(add.task.suspect.tries, 2);
+    harness_succeed(&two, &other);
+    assert_int_equal(other.task.suspect.tries, 2);
     harness_succeed(&one, &alike);
     assert_int_equal(alike.task.suspect.tries, 1);
     harness_succeed(&one, &bare);
     assert_int_equal(bare.task.suspect.tries, 1);
 
-    struct outcome_of remove = suspect_task(STORE_SUSPECT_REMOVE, "ab", "c");
-    remove.task.suspect.id = first;
+    struct outcome_of remove = suspect_task(STORE_SUSPECT_REMOVE, "a", "ab", "c");
     harness_succeed(&one, &remove);
     harness_succeed(&one, &add);
     assert_int_equal(add.task.suspect.tries, 2);
@@ -197,6 +197,17 @@ static void tries_are_counted_by_message(void **state) {
     assert_int_equal(admin_number("SELECT count(*) FROM portal.suspects"), 2);
     harness_succeed(&one, &add);
     assert_int_equal(add.task.suspect.tries, 1);
+}
+
+static void a_try_whose_answer_was_lost_is_no_crash(void **state) {
+    (void)state;
+    struct outcome_of add = suspect_task(STORE_SUSPECT_ADD, "a", "ab", "c");
+    harness_succeed(&one, &add);
+    harness_succeed(&two, &add); /* again, over another connection */
+    assert_int_equal(add.task.suspect.tries, 1);
+    struct outcome_of remove = suspect_task(STORE_SUSPECT_REMOVE, "a", "ab", "c");
+    harness_succeed(&one, &remove);
+    assert_int_equal(admin_number("SELECT count(*) FROM portal.suspects"), 0);
 }
 
 static void a_heartbeat_shows_the_worker_and_clears_away(void **state) {
@@ -240,6 +251,7 @@ int main(void) {
         cmocka_unit_test_setup(send_times_never_overlap, test_setup),
         cmocka_unit_test_setup(a_slow_down_holds_for_all, test_setup),
         cmocka_unit_test_setup(tries_are_counted_by_message, test_setup),
+        cmocka_unit_test_setup(a_try_whose_answer_was_lost_is_no_crash, test_setup),
         cmocka_unit_test_setup(a_heartbeat_shows_the_worker_and_clears_away, test_setup),
         cmocka_unit_test_setup(expired_urls_are_wiped_however_many, test_setup),
     };

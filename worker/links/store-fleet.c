@@ -252,20 +252,21 @@ static void suspect_add_bind(struct statement_context *context, struct parameter
 static int suspect_add_read(struct store_task *task, const PGresult *result) {
     if (PQntuples(result) != 1)
         return -EPROTO;
-    task->suspect.id = result_int8(result, 0, 0);
-    task->suspect.tries = (uint32_t)result_int8(result, 0, 1);
+    task->suspect.tries = (uint32_t)result_int8(result, 0, 0);
     return 0;
 }
 
-/* The count is of the rows before this statement. */
+/* The count is of the rows before this statement. One of this worker's own is of an attempt whose answer was lost: no
+ * crash, for it lives. */
 const struct statement statement_suspect_add = {
     .name = "suspect_add",
-    .sql = "WITH message AS (SELECT " DIGEST " AS digest),"
-           " added AS (INSERT INTO portal.suspects (digest, message_id, worker)"
-           " SELECT digest, $1::text, $3::text FROM message RETURNING id)"
-           " SELECT added.id, 1 + (SELECT count(*) FROM portal.suspects s WHERE s.digest = message.digest)"
-           " FROM added, message",
-    .columns = 2,
+    .sql =
+        "WITH message AS (SELECT " DIGEST " AS digest),"
+        " added AS (INSERT INTO portal.suspects (digest, message_id, worker)"
+        " SELECT digest, $1::text, $3::text FROM message)"
+        " SELECT 1 + (SELECT count(*) FROM portal.suspects s WHERE s.digest = message.digest AND s.worker <> $3::text)"
+        " FROM message",
+    .columns = 1,
     .bind = suspect_add_bind,
     .read = suspect_add_read,
 };
@@ -273,12 +274,13 @@ const struct statement statement_suspect_add = {
 static void suspect_remove_bind(struct statement_context *context, struct parameters *parameters,
                                 const struct store_task *task) {
     (void)context;
-    parameter_int8(parameters, task->suspect.id);
+    message_bind(parameters, &task->suspect);
+    parameter_text(parameters, task->suspect.worker);
 }
 
 const struct statement statement_suspect_remove = {
     .name = "suspect_remove",
-    .sql = "DELETE FROM portal.suspects WHERE id = $1::int8",
+    .sql = "DELETE FROM portal.suspects WHERE digest = " DIGEST " AND worker = $3::text",
     .bind = suspect_remove_bind,
 };
 

@@ -109,7 +109,7 @@ struct job {
     struct timer retry;  /* of REFUSED */
     struct timer deadline;
 
-    int64_t try_id; /* in portal.suspects; 0: none */
+    bool tried; /* it has a try in portal.suspects, or may have: the answer that would tell was lost */
     struct store_task suspect_task;
     enum settlement ending; /* of LEAVING: what follows */
 };
@@ -122,7 +122,9 @@ struct link_state {
     struct portal *portal;
     bool down;
     char cause[256];
-    uint64_t since;
+    uint64_t since;  /* it came back only to fall again: still since the first fall */
+    uint64_t up_at;  /* when it last came back; 0: it has not been away */
+    bool proven;     /* a request got its due from it since */
     struct told {
         uint64_t cause; /* its fingerprint */
         uint64_t at;    /* 0: never */

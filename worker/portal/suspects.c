@@ -17,7 +17,6 @@ static void submit(struct job *job, enum store_kind kind, bool all,
                                                  .body = job->delivery->body,
                                                  .body_length = job->delivery->body_length,
                                                  .worker = job->portal->settings.worker,
-                                                 .id = job->try_id,
                                                  .all = all};
     job->portal->store.submit(job->portal->store.self, &job->suspect_task);
 }
@@ -53,6 +52,7 @@ static void added(struct store_task *task, enum store_status status) {
     struct portal *portal = job->portal;
     task->done = NULL;
     portal_turn_soon(portal);
+    job->tried |= status == STORE_DONE || status == STORE_LOST;
     if (status != STORE_DONE) {
         portal->alone = NULL; /* its turn comes again */
         store_failed(portal, task, status);
@@ -62,7 +62,6 @@ static void added(struct store_task *task, enum store_status status) {
         }
         return;
     }
-    job->try_id = task->suspect.id;
     if (job->leaving) {
         job->leaving = false;
         job_give_back(job);
@@ -105,7 +104,7 @@ static void removed(struct store_task *task, enum store_status status) {
         store_failed(portal, task, status);
         return;
     }
-    job->try_id = 0;
+    job->tried = false;
     job_settle(job, job->ending);
 }
 
@@ -117,7 +116,7 @@ static void remove_try(struct job *job) {
 }
 
 bool suspects_end(struct job *job, enum settlement settlement) {
-    if (job->try_id == 0)
+    if (!job->tried)
         return false;
     job->ending = settlement;
     job_enter(job, JOB_LEAVING);
