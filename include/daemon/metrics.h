@@ -17,7 +17,7 @@ struct metrics_recent {
     uint64_t created, reused, redirect, failed;
 };
 
-/* `worker` is borrowed. NULL without memory; freed with metrics_free(). */
+/* `worker`, which tells this process from any other, is borrowed. NULL without memory; freed with metrics_free(). */
 struct metrics *metrics_new(const char *worker);
 void metrics_free(struct metrics *metrics);
 
@@ -27,6 +27,6 @@ void metrics_event(struct metrics *metrics, const struct event *event, uint64_t 
 /* The requests answered in the last `seconds`, at most METRICS_RECENT_SECONDS. */
 struct metrics_recent metrics_recent(const struct metrics *metrics, uint64_t now, unsigned seconds);
 
-/* Writes everything in Prometheus' text format to a file beside `path` and puts it in its place, so that nobody ever
- * reads half of it. Result: 0 or a negative errno. */
+/* Writes everything in Prometheus' text format to a file beside `path` and puts it in its place, so that nobody reads
+ * half of it. Each series has the label `worker`: the file's name without ".prom". Result: 0 or a negative errno. */
 int metrics_write(const struct metrics *metrics, const struct portal_state *state, const char *path);

@@ -224,27 +224,27 @@ static void metrics_are_written_as_prometheus_text(void **state) {
     struct portal_state now = {.in_hand = 3, .calling = 2, .stripe = {.cause = "down", .since_us = 2500000}};
     char *text = written(metrics, &now, path);
     static const char *const lines[] = {
-        "portal_requests_total{outcome=\"created\",code=\"\"} 2\n",
-        "portal_request_duration_seconds_bucket{le=\"0.01\"} 0\n",
-        "portal_request_duration_seconds_bucket{le=\"0.025\"} 2\n",
-        "portal_request_duration_seconds_bucket{le=\"+Inf\"} 2\n",
-        "portal_request_duration_seconds_count 2\n",
-        "portal_stripe_calls_total{endpoint=\"sessions\",status=\"200\"} 1\n",
-        "portal_stripe_calls_total{endpoint=\"sessions\",status=\"none\"} 1\n",
-        "portal_stripe_call_duration_seconds_bucket{endpoint=\"sessions\",le=\"60\"} 1\n",
-        "portal_stripe_call_duration_seconds_bucket{endpoint=\"sessions\",le=\"+Inf\"} 2\n",
-        "portal_stripe_retries_total{endpoint=\"sessions\"} 1\n",
-        "portal_pauses_total{link=\"store\"} 1\n",
-        "portal_paused_seconds_total{link=\"store\"} 65.000000\n",
-        "portal_paused_seconds_total{link=\"stripe\"} 2.500000\n",
-        "portal_paused{link=\"stripe\"} 1\n",
-        "portal_paused{link=\"store\"} 0\n",
-        "portal_dead_letters_total{reason=\"invalid_request\"} 1\n",
-        "portal_requests_given_back_total 5\n",
-        "portal_batch_rows_bucket{kind=\"save\",le=\"8\"} 1\n",
-        "portal_requests_in_hand 3\n",
-        "portal_requests_in_stage{stage=\"calling\"} 2\n",
-        "worker=\"host:1:\\\"2\\\"\"} 1\n",
+        "portal_requests_total{worker=\"portal\",outcome=\"created\",code=\"\"} 2\n",
+        "portal_request_duration_seconds_bucket{worker=\"portal\",le=\"0.01\"} 0\n",
+        "portal_request_duration_seconds_bucket{worker=\"portal\",le=\"0.025\"} 2\n",
+        "portal_request_duration_seconds_bucket{worker=\"portal\",le=\"+Inf\"} 2\n",
+        "portal_request_duration_seconds_count{worker=\"portal\"} 2\n",
+        "portal_stripe_calls_total{worker=\"portal\",endpoint=\"sessions\",status=\"200\"} 1\n",
+        "portal_stripe_calls_total{worker=\"portal\",endpoint=\"sessions\",status=\"none\"} 1\n",
+        "portal_stripe_call_duration_seconds_bucket{worker=\"portal\",endpoint=\"sessions\",le=\"60\"} 1\n",
+        "portal_stripe_call_duration_seconds_bucket{worker=\"portal\",endpoint=\"sessions\",le=\"+Inf\"} 2\n",
+        "portal_stripe_retries_total{worker=\"portal\",endpoint=\"sessions\"} 1\n",
+        "portal_pauses_total{worker=\"portal\",link=\"store\"} 1\n",
+        "portal_paused_seconds_total{worker=\"portal\",link=\"store\"} 65\n",
+        "portal_paused_seconds_total{worker=\"portal\",link=\"stripe\"} 2.5\n",
+        "portal_paused{worker=\"portal\",link=\"stripe\"} 1\n",
+        "portal_paused{worker=\"portal\",link=\"store\"} 0\n",
+        "portal_dead_letters_total{worker=\"portal\",reason=\"invalid_request\"} 1\n",
+        "portal_requests_given_back_total{worker=\"portal\"} 5\n",
+        "portal_batch_rows_bucket{worker=\"portal\",kind=\"save\",le=\"8\"} 1\n",
+        "portal_requests_in_hand{worker=\"portal\"} 3\n",
+        "portal_requests_in_stage{worker=\"portal\",stage=\"calling\"} 2\n",
+        "process=\"host:1:\\\"2\\\"\"} 1\n",
     };
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
         if (!strstr(text, lines[i]))
@@ -273,8 +273,8 @@ static void series_are_bounded(void **state) {
     }
     const struct portal_state now = {0};
     char *text = written(metrics, &now, path);
-    assert_non_null(strstr(text, "portal_dead_letters_total{reason=\"name-62\"} 1\n"));
-    assert_non_null(strstr(text, "portal_dead_letters_total{reason=\"other\"} 937\n"));
+    assert_non_null(strstr(text, ",reason=\"name-62\"} 1\n"));
+    assert_non_null(strstr(text, ",reason=\"other\"} 937\n"));
     assert_null(strstr(text, "name-63"));
     free(text);
     metrics_free(metrics);
