@@ -11,7 +11,7 @@ def library(directory):
     """Compiles crash-on.c; returns what a worker's environment needs for it."""
     path = directory / "crash-on.so"
     if not path.exists():
-        subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC",
+        subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC",
                         "-o", path, ROOT / "tests/bed/crash-on.c"], check=True)
     first = []
     if SANITIZED:  # AddressSanitizer wants to come first of all

@@ -1,0 +1,109 @@
+"""Several brokers and several databases: one of them is lost in mid-drain, and nothing with it."""
+
+import time
+
+import pytest
+
+from bed import Bed
+from bed.cluster import ClusterBed, Standby
+from bed.outage import check_all_served, said, send, wait_first_reply
+from bed.process import wait_until
+from bed.service import REQUESTS
+
+pytestmark = pytest.mark.slow
+
+SLOWLY = {"delay_ms": {"uniform": [50, 400]}}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    began = time.monotonic()
+    with ClusterBed() as bed:
+        print(f"the cluster was there after {time.monotonic() - began:.0f} s")
+        yield bed
+
+
+def prepare(service, **settings):
+    service.emulator.product()
+    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
+    service.emulator.fault("/v1/billing_portal/sessions", **SLOWLY)
+    service.some = service.teams(50)
+    service.worker = service.start_worker(**settings)
+    assert service.ask({"team_id": service.some[0], "fresh": True})["outcome"] == "created"
+    return service
+
+
+@pytest.fixture
+def drained(cluster, request):
+    """A worker in mid-drain."""
+    service = cluster.service()
+    request.node.service = service
+    prepare(service)
+    service.sent = send(service, 1000, service.some)
+    wait_until(lambda: (service.poll(), len(service.replies) > 200)[1], "part of the replies", every=0.005)
+    yield service
+    cluster.rabbitmq.start()
+    cluster.rabbitmq.wait_ready()
+    service.close()
+
+
+@pytest.mark.parametrize("end", ["kill", "stop", "freeze"])
+def test_a_cluster_that_loses_the_leader_of_the_queue(drained, cluster, end):
+    rabbitmq = cluster.rabbitmq
+    leader = rabbitmq.leader(drained.name, REQUESTS)
+    assert leader not in (None, rabbitmq.keeper), "it is where the worker is, at the first node of its list"
+    getattr(leader, end)()
+    began = time.monotonic()
+    drained.sent += send(drained, 200, drained.some)
+    took = wait_first_reply(drained, 120)
+    drained.wait_replies(drained.sent, 180)
+    print(f"{end}: first reply after {took:.1f} s, all after {time.monotonic() - began:.1f} s, "
+          f"{len(drained.sent)} requests")
+    assert drained.worker.alive()
+    wait_until(lambda: rabbitmq.leader(drained.name, REQUESTS) not in (None, leader), "another leader", 60)
+    assert said(drained.worker, "lost their channel"), "it had requests in hand when the leader went"
+    leader.kill()  # where it only stood still: as an operator would
+    rabbitmq.start()
+    rabbitmq.wait_ready()
+    check_all_served(drained, drained.sent, 120)
+
+
+@pytest.fixture
+def replicated(request):
+    with Bed() as bed:
+        standby = Standby(bed.directory / "standby", bed.postgres)
+        service = bed.service()
+        standby.start()
+        standby.wait_ready()
+        standby.follow()
+        request.node.service = service
+        service.database_url = standby.both(service.name, "portal", bed.database_password)
+        service.standby = standby
+        try:
+            yield prepare(service)
+        finally:
+            service.kill()
+            standby.kill()
+
+
+@pytest.mark.parametrize("end", ["kill", "freeze"])
+def test_a_primary_that_is_replaced_by_its_standby(replicated, end):
+    service, standby = replicated, replicated.standby
+    primary = service.bed.postgres
+    sent = send(service, 1000, service.some)
+    wait_until(lambda: (service.poll(), len(service.replies) > 200)[1], "part of the replies", every=0.005)
+    getattr(primary, end)()
+    service.worker.wait_status("waiting for", "PostgreSQL", seconds=60)
+    if end == "freeze":
+        primary.process.kill()  # as whoever fails over has to make sure
+    standby.promote()
+    began = time.monotonic()
+    took = wait_first_reply(service, 120)
+    service.db = standby.connect(service.name)
+    service.bed.postgres = standby
+    check_all_served(service, sent, 120)
+    print(f"{end}: first reply {took:.1f} s after the promotion, all after {time.monotonic() - began:.1f} s")
+    assert service.worker.alive()
+    keys = service.emulator.sessions()
+    assert len(set(keys.values())) == len(keys) == len(sent) + 1
+    service.bed.postgres = primary
