@@ -10,10 +10,11 @@ SANITIZE ?=
 # --- Debian packages ---------------------------------------------------------------------------------------------
 
 PACKAGES_BUILD := gcc libc6-dev pkg-config librabbitmq-dev libcurl4-openssl-dev libjansson-dev libpq-dev libsystemd-dev
-PACKAGES_TEST  := amqp-tools libmicrohttpd-dev libcmocka-dev openssl postgresql-15 rabbitmq-server prometheus procps \
+PACKAGES_TEST  := amqp-tools dpkg-dev libmicrohttpd-dev libcmocka-dev openssl postgresql-15 rabbitmq-server prometheus \
+                  procps systemd \
                   python3 python3-pytest python3-pytest-xdist python3-pika python3-psycopg2 \
                   python3-jsonschema python3-yaml
-PACKAGES_LINT  := clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck mandoc
+PACKAGES_LINT  := clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck mandoc lintian
 PACKAGES       := $(PACKAGES_BUILD) $(PACKAGES_TEST) $(PACKAGES_LINT)
 
 # --- Tools and flags ---------------------------------------------------------------------------------------------
@@ -325,9 +326,9 @@ uninstall:  ## remove what was installed; settings and credentials stay
 	@$(TELL_SYSTEMD)
 
 DEB = $(BUILD)/deb
-deb: stage  ## a Debian package of it, in $(BUILD)
+deb: packages  ## a Debian package of it, in $(BUILD)
 	@rm -rf $(DEB) && mkdir -p $(DEB)
-	@$(MAKE) install BUILD='$(BUILD)' DESTDIR='$(DEB)/root' PREFIX=/usr UNITDIR=/lib/systemd/system
+	@+$(MAKE) install BUILD='$(BUILD)' DESTDIR='$(DEB)/root' PREFIX=/usr UNITDIR=/lib/systemd/system
 	@systemd/debian/make-package.sh '$(VERSION)' '$(DEB)' '$(BUILD)'
 
 # --- The rest ----------------------------------------------------------------------------------------------------
