@@ -259,7 +259,7 @@ void promise_settled(struct world *world, const struct parcel *parcel, enum sett
     if (settlement == SETTLE_GIVE_BACK || parcel->handed->delivery.lost)
         return;
     if (settlement == SETTLE_REJECT) {
-        if (message->plan->invalid != INVALID_SIZE || !reply_is_done(world, parcel))
+        if (message->plan->invalid != INVALID_SIZE || (oracle_is_owed_reply(message) && !reply_is_done(world, parcel)))
             violate(world, message, "a request is rejected only if the broker has to carry it, once it is answered",
                     "rejected");
     } else {

@@ -523,12 +523,15 @@ static void kept(struct store_task *task, enum store_status status) {
     portal_turn_soon(configuration->portal);
     if (status == STORE_BAD_VALUE) {
         configuration_fail_all(configuration, CODE_INTERNAL_ERROR, "The portal configuration could not be saved", NULL);
-        end_walk(configuration);
+        release(configuration);
         return;
     }
     if (status != STORE_DONE) {
         store_failed(configuration->portal, task, status);
-        configuration->walk = WALK_UNKEPT;
+        if (configuration->refreshing)
+            end_walk(configuration); /* the next refresh says it again */
+        else
+            configuration->walk = WALK_UNKEPT;
         return;
     }
     /* It took so long that somebody else has the lease, or it was forgotten meanwhile: who waits looks anew. */

@@ -260,8 +260,6 @@ int features_new(const json_t *file, const char *name, struct features **ret, FI
         return -EINVAL;
     }
     int r = file ? check_object(file, "", name, errors) : 0;
-    if (r < 0)
-        return r;
     struct features *features = calloc(1, sizeof *features);
     if (!features)
         return -ENOMEM;
@@ -270,7 +268,8 @@ int features_new(const json_t *file, const char *name, struct features **ret, FI
         features_free(features);
         return -ENOMEM;
     }
-    r = check_whole(features->parameters, name, errors);
+    if (check_whole(features->parameters, name, errors) < 0)
+        r = -EINVAL;
     if (r < 0) {
         features_free(features);
         return r;
@@ -312,11 +311,11 @@ void features_free(struct features *features) {
 /* An update changes what it names and nothing else. So that what was taken out of the file is taken back at Stripe, it
  * names all that the reference does not have; "" unsets. */
 static json_t *unset(void) {
-    return json_pack("{s:{s:s s:s s:s} s:s s:{s:b} s:{s:{s:b} s:{s:b} s:{s:s} s:{s:{s:s}}}}", "business_profile",
-                     "headline", "", "privacy_policy_url", "", "terms_of_service_url", "", "default_return_url", "",
-                     "login_page", "enabled", 0, "features", "customer_update", "enabled", 0, "invoice_history",
-                     "enabled", 0, "subscription_cancel", "proration_behavior", "none", "subscription_update",
-                     "schedule_at_period_end", "conditions", "");
+    return json_pack("{s:s s:{s:s s:s s:s} s:s s:{s:b} s:{s:{s:b} s:{s:b} s:{s:s} s:{s:{s:s}}}}", "name", "",
+                     "business_profile", "headline", "", "privacy_policy_url", "", "terms_of_service_url", "",
+                     "default_return_url", "", "login_page", "enabled", 0, "features", "customer_update", "enabled", 0,
+                     "invoice_history", "enabled", 0, "subscription_cancel", "proration_behavior", "none",
+                     "subscription_update", "schedule_at_period_end", "conditions", "");
 }
 
 /* The parameters of one form; NULL: no memory. */

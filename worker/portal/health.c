@@ -32,6 +32,7 @@ void health_served(struct portal *portal) {
     calls->served++;
     calls->trial = false;
     health_alive(portal);
+    portal->links[LINK_STRIPE].proven = true;
 }
 
 void health_alive(struct portal *portal) {

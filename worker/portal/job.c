@@ -80,7 +80,13 @@ struct job *job_new(struct portal *portal, struct delivery *delivery) {
 
 static void refuse(struct job *job, const struct request_problem *problem) {
     if (strcmp(problem->code, "reply_refused") == 0) {
-        job->replied = true; /* none is owed, none may be sent */
+        job->replied = true;            /* none is owed, none may be sent */
+        if (job->delivery->oversized) { /* only the broker has the body */
+            portal_tell(job->portal,
+                        &(struct event){.kind = EVENT_DEAD_LETTER, .code = problem->code, .text = problem->message});
+            job_settle(job, SETTLE_REJECT);
+            return;
+        }
         publish_letter(job, problem->code, problem->message);
         return;
     }
@@ -207,8 +213,7 @@ static void answered(struct job *job) {
         job_enter(job, JOB_TO_SAVE);
         return;
     }
-    if (job->answer.code != CODE_INTERNAL_ERROR)
-        job->generation = 0;
+    job->generation = 0;
     publish_answer(job);
 }
 

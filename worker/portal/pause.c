@@ -8,6 +8,7 @@
 enum {
     MINUTE_US = 60 * 1000 * 1000,
     STORE_RETRY_US = 900 * 1000, /* probes at most 1 s apart */
+    FLAP_US = 10 * 1000 * 1000,  /* one that falls so soon after it came back was not back */
     TRIAL_US = 1000 * 1000,      /* a first request that takes longer does not keep the others waiting */
 };
 
@@ -67,8 +68,8 @@ void links_set_intake(struct portal *portal) {
 static uint64_t hold_until(const struct portal *portal) {
     uint64_t first = UINT64_MAX;
     for (size_t i = 0; i < LINKS; i++)
-        if (portal->links[i].down && portal->links[i].since < first)
-            first = portal->links[i].since;
+        if (portal->links[i].down && portal->links[i].held_since < first)
+            first = portal->links[i].held_since;
     return first == UINT64_MAX ? first : first + portal->settings.hold_seconds * SECOND;
 }
 
@@ -80,7 +81,7 @@ static void set_hold(struct portal *portal) {
     uint64_t until = hold_until(portal);
     if (until == UINT64_MAX)
         timers_unset(&portal->timers, &portal->hold);
-    else if (until > portal_now(portal))
+    else /* where it is past already, not from in here, but with the next turn */
         timers_set(&portal->timers, &portal->hold, until);
 }
 
@@ -94,8 +95,11 @@ void link_down(struct portal *portal, enum link_id link, const char *cause) {
     uint64_t now = portal_now(portal);
     bool fresh = !state->down;
     if (fresh) {
-        state->down = true;
         state->since = now;
+        if (state->proven || now - state->up_at > FLAP_US)
+            state->held_since = now;
+        state->down = true;
+        state->proven = false;
     }
     (void)snprintf(state->cause, sizeof state->cause, "%s", cause);
     bool quiet = now < tell_at(state, fingerprint_of(state->cause));
@@ -111,6 +115,8 @@ void link_up(struct portal *portal, enum link_id link) {
     if (!state->down)
         return;
     state->down = false;
+    state->up_at = portal_now(portal);
+    state->proven = link == LINK_BROKER; /* the others have to show it */
     timers_unset(&portal->timers, &state->minute);
     portal_tell(portal, &(struct event){.kind = EVENT_RESUMED,
                                         .link = link_names[link],
@@ -208,11 +214,12 @@ void portal_store_down(struct portal *portal, const char *cause) {
 
 void links_init(struct portal *portal) {
     for (size_t i = 0; i < LINKS; i++)
-        portal->links[i] = (struct link_state){.portal = portal, .minute.fire = minute_passed};
+        portal->links[i] = (struct link_state){.portal = portal, .minute.fire = minute_passed, .proven = true};
     portal->hold.fire = held_too_long;
     portal->store_retry.fire = retry_store;
     portal->trial_end.fire = trial_over;
     /* Until they say otherwise, broker and store are not there: nothing is taken in before both are. */
     portal->links[LINK_BROKER].down = portal->links[LINK_STORE].down = true;
-    portal->links[LINK_BROKER].since = portal->links[LINK_STORE].since = portal_now(portal);
+    for (enum link_id link = LINK_BROKER; link <= LINK_STORE; link++)
+        portal->links[link].since = portal->links[link].held_since = portal_now(portal);
 }

@@ -122,9 +122,10 @@ struct link_state {
     struct portal *portal;
     bool down;
     char cause[256];
-    uint64_t since;  /* it came back only to fall again: still since the first fall */
-    uint64_t up_at;  /* when it last came back; 0: it has not been away */
-    bool proven;     /* a request got its due from it since */
+    uint64_t since;
+    uint64_t held_since; /* the same, but where it came back only to fall again: since the first fall */
+    uint64_t up_at;      /* when it last came back; 0: it has not been away */
+    bool proven;         /* a request got its due from it since */
     struct told {
         uint64_t cause; /* its fingerprint */
         uint64_t at;    /* 0: never */

@@ -275,6 +275,9 @@ static void made(struct job *job, const json_t *answer, const struct refusal *ex
     bool https = !job->portal->settings.plain_http;
     int r = verdict_session(answer, job->load.team.customer, https, &session, &wrong);
     bool replayed = errand_replayed(&job->errand);
+    if (r == 0 && !replayed && !has_time_left(job, &session))
+        r = verdict_misbehaved(&wrong,
+                               "the session was created too long ago; do the database's clock and Stripe's agree?");
     if (r == -ENOMEM)
         job_give_back(job);
     else if (r < 0 && !replayed)
