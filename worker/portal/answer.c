@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json-text.h"
 #include "portal/text.h"
 
 static const struct code_entry {
@@ -181,7 +182,10 @@ static int find_outcome(const char *name, enum outcome *ret) {
 }
 
 int answer_read(struct answer *answer, const char *json, const char *url) {
-    *answer = (struct answer){.json = json_loads(json, 0, NULL)};
+    *answer = (struct answer){0};
+    int r = json_text_read(json, strlen(json), 0, &answer->json, NULL);
+    if (r < 0)
+        return r;
     const char *outcome = json_string_value(json_object_get(answer->json, "outcome"));
     const json_t *session = json_object_get(answer->json, "session");
     const json_t *other = json_object_get(answer->json, "redirect");
@@ -189,7 +193,7 @@ int answer_read(struct answer *answer, const char *json, const char *url) {
         other = json_object_get(answer->json, "error");
     const char *code = json_string_value(json_object_get(other, "code"));
 
-    int r = outcome ? find_outcome(outcome, &answer->outcome) : -EINVAL;
+    r = outcome ? find_outcome(outcome, &answer->outcome) : -EINVAL;
     if (r == 0 && code)
         r = find_code(code, &answer->code);
     answer->status = (int)json_integer_value(json_object_get(answer->json, "status"));
@@ -219,7 +223,7 @@ int answer_get_session(const struct answer *answer, struct session *session) {
 }
 
 char *answer_write(const struct answer *answer) {
-    return json_dumps(answer->json, JSON_COMPACT);
+    return json_text_write(answer->json, JSON_COMPACT);
 }
 
 /* Puts the URL into its place in the reply's own copy of the session. */
@@ -239,7 +243,7 @@ char *answer_reply(const struct answer *answer, const char *request_id, uint32_t
                               generation > 0 ? json_integer((json_int_t)generation) : NULL);
     char *text = NULL;
     if (reply && json_object_update(reply, answer->json) == 0 && (!answer->url || put_url(reply, answer->url) == 0))
-        text = json_dumps(reply, JSON_COMPACT);
+        text = json_text_write(reply, JSON_COMPACT);
     json_decref(reply);
     return text;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json-text.h"
 #include "portal-internal.h"
 
 enum { REFRESH_US = 1000 * 1000 }; /* between two refreshes of one configuration, at the least */
@@ -123,7 +124,7 @@ void configuration_fail_all(struct configuration *configuration, enum code code,
 /* ---- keeping up to date ---- */
 
 char *configuration_fingerprint(const struct configuration *configuration, const json_t *prices) {
-    AUTOFREE char *dump = json_dumps(prices, JSON_COMPACT);
+    AUTOFREE char *dump = json_text_write(prices, JSON_COMPACT);
     struct text text = {0};
     if (!dump)
         return NULL;

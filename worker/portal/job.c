@@ -272,10 +272,17 @@ void job_leave_work(struct job *job) {
         job->portal->broker.abandon(job->portal->broker.self, &job->publication);
 }
 
+/* While a batch is judged that came back, its jobs are still LOADING or SAVING, but may go. */
+static bool is_with_store(const struct job *job) {
+    const struct portal *portal = job->portal;
+    return (job->state == JOB_LOADING && portal->loads.underway) ||
+           (job->state == JOB_SAVING && portal->saves.underway) || job->suspect_task.done;
+}
+
 void job_give_back(struct job *job) {
     if (job->state == JOB_LEAVING)
         return;
-    if (job->state == JOB_LOADING || job->state == JOB_SAVING || job->suspect_task.done) {
+    if (is_with_store(job)) {
         job->leaving = true; /* the store has it: once that returns */
         return;
     }

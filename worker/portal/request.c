@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json-text.h"
 #include "portal/text.h"
 #include "portal/timestamp.h"
 #include "request-internal.h"
@@ -249,29 +250,27 @@ static int write_ask(struct request *request) {
     json_t *ask = json_pack("{s:s s:s* s:s* s:O*}", "return_path", request->return_path, "locale", request->locale,
                             "configuration", request->configuration, "flow", request->flow);
     if (ask && set_id(ask, "team_id", request->team_id) && set_id(ask, "user_id", request->user_id))
-        request->ask = json_dumps(ask, JSON_COMPACT | JSON_SORT_KEYS);
+        request->ask = json_text_write(ask, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(ask);
     return request->ask ? 0 : -ENOMEM;
 }
 
 /* A number beyond 64 bits is an error to jansson even in a field we ignore. Such a body is read again with all its
  * integers as reals, and marked. */
-static json_t *parse_body(const struct delivery *delivery, json_error_t *error) {
+static int parse_body(const struct delivery *delivery, json_t **ret, json_error_t *error) {
     const size_t flags = JSON_REJECT_DUPLICATES;
-    json_t *body = json_loadb(delivery->body, delivery->body_length, flags, error);
-    if (body || json_error_code(error) != json_error_numeric_overflow)
-        return body;
-    body = json_loadb(delivery->body, delivery->body_length, flags | JSON_DECODE_INT_AS_REAL, error);
-    if (json_is_object(body) && json_object_set_new(body, REQUEST_HUGE_NUMBERS, json_true()) < 0) {
-        json_decref(body);
-        return NULL;
+    int r = json_text_read(delivery->body, delivery->body_length, flags, ret, error);
+    if (r != -EINVAL || json_error_code(error) != json_error_numeric_overflow)
+        return r;
+    r = json_text_read(delivery->body, delivery->body_length, flags | JSON_DECODE_INT_AS_REAL, ret, error);
+    if (json_is_object(*ret) && json_object_set_new(*ret, REQUEST_HUGE_NUMBERS, json_true()) < 0) {
+        json_decref(*ret);
+        return -ENOMEM;
     }
-    return body;
+    return r;
 }
 
 static int refuse_json(const json_error_t *error, struct request_problem *problem) {
-    if (json_error_code(error) == json_error_out_of_memory)
-        return -ENOMEM;
     return request_refuse(problem, "the body has to be a JSON object in UTF-8: %s (line %d, column %d)", error->text,
                           error->line, error->column);
 }
@@ -308,8 +307,11 @@ int request_read(const struct delivery *delivery, const struct request_rules *ru
                               delivery->body_size, DELIVERY_BODY_MAX);
     }
     json_error_t error;
-    json_t *body = parse_body(delivery, &error);
-    if (!body || !json_is_object(body)) {
+    json_t *body = NULL;
+    r = parse_body(delivery, &body, &error);
+    if (r == -ENOMEM)
+        return r;
+    if (!json_is_object(body)) {
         request_id_from_message(request, delivery);
         r = body ? request_refuse(problem, "the body has to be a JSON object") : refuse_json(&error, problem);
     } else
@@ -340,7 +342,7 @@ char *request_properties(const struct delivery *delivery) {
         json_decref(properties);
         return NULL;
     }
-    char *text = properties ? json_dumps(properties, JSON_COMPACT) : NULL;
+    char *text = properties ? json_text_write(properties, JSON_COMPACT) : NULL;
     json_decref(properties);
     return text;
 }

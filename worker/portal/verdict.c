@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json-text.h"
 #include "portal/text.h"
 
 enum { URL_MAX = 8192 }; /* bytes of a session's URL */
@@ -65,7 +66,11 @@ enum verdict verdict_of(const struct stripe_exchange *exchange, json_t **ret, st
         (void)snprintf(refusal->message, sizeof refusal->message, "%s", exchange->explanation);
         return VERDICT_RETRY;
     }
-    json_t *answer = exchange->body ? json_loadb(exchange->body, exchange->body_length, 0, NULL) : NULL;
+    json_t *answer = NULL;
+    if (exchange->body && json_text_read(exchange->body, exchange->body_length, 0, &answer, NULL) == -ENOMEM) {
+        (void)snprintf(refusal->message, sizeof refusal->message, "no memory for Stripe's answer");
+        return VERDICT_RETRY;
+    }
     bool success = exchange->status >= 200 && exchange->status < 300;
     if (success && json_is_object(answer)) {
         *ret = answer;
