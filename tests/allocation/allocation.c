@@ -72,8 +72,12 @@ struct portal *__wrap_portal_new(const struct portal_settings *settings, const s
 struct portal *__wrap_portal_new(const struct portal_settings *settings, const struct host *host,
                                  const struct broker_link *broker, const struct store_link *store,
                                  const struct stripe_link *stripe) {
+    if (begun)
+        fallible_pause(true);
     struct portal *portal = __real_portal_new(settings, host, broker, store, stripe);
-    if (!begun)
+    if (begun)
+        fallible_pause(false);
+    else
         fallible_begin(first, many);
     begun = true;
     return portal;

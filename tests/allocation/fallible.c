@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <jansson.h>
 #include <search.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +23,10 @@ void fallible_begin(uint64_t first, uint64_t many) {
 uint64_t fallible_end(void) {
     memory.on = false;
     return memory.count;
+}
+
+void fallible_pause(bool pause) {
+    memory.on = !pause;
 }
 
 uint64_t fallible_failures(void) {
