@@ -220,17 +220,19 @@ static bool is_loopback(const char *url) {
            (length == 9 && strncasecmp(host, "localhost", 9) == 0);
 }
 
-/* What is right for itself and wrong together. Only for settings that were right. */
+/* What is right for itself and wrong together. One that was wrong by itself is left out, and is still what it was
+ * before it was read: nothing. */
 static int check_together(const struct settings *settings, FILE *errors) {
     int r = 0;
-    if (settings->portal.session_reuse_seconds + SESSION_MARGIN_SECONDS > settings->portal.session_seconds) {
+    if (settings->portal.session_seconds > 0 &&
+        settings->portal.session_reuse_seconds + SESSION_MARGIN_SECONDS > settings->portal.session_seconds) {
         (void)fprintf(errors,
                       "PORTAL_SESSION_REUSE_SECONDS is \"%u\": must be at least %d less than PORTAL_SESSION_SECONDS\n",
                       settings->portal.session_reuse_seconds, SESSION_MARGIN_SECONDS);
         r = -EINVAL;
     }
-    if (settings->portal.livemode && strncasecmp(settings->stripe.api_base, "http://", 7) == 0 &&
-        !is_loopback(settings->stripe.api_base)) {
+    if (settings->portal.livemode && settings->stripe.api_base &&
+        strncasecmp(settings->stripe.api_base, "http://", 7) == 0 && !is_loopback(settings->stripe.api_base)) {
         (void)fprintf(errors, "STRIPE_API_BASE is \"%s\": must be https, for a live key is never sent in the clear\n",
                       settings->stripe.api_base);
         r = -EINVAL;
@@ -267,10 +269,11 @@ int settings_load(struct settings *settings, FILE *errors) {
         int features = load_features(settings, errors);
         r = features < 0 ? features : r;
     }
-    if (r >= 0)
-        r = complete(settings);
-    if (r >= 0)
-        r = check_together(settings, errors);
+    if (r != -ENOMEM) {
+        int together = complete(settings);
+        together = together < 0 ? together : check_together(settings, errors);
+        r = together < 0 ? together : r;
+    }
     warn_of_unknown(errors);
     wipe_environment();
     if (r < 0)
