@@ -162,8 +162,8 @@ unit: packages  ## unit tests
 system: packages  ## system tests on real servers; PYTEST="-k name" chooses
 	@+$(RUN) system
 
-test: packages  ## lint, unit and system tests; ends with one line: N passed, N failed
-	@+$(RUN) lint unit system
+test: packages  ## lint, unit tests, simulation, system tests; ends with one line: N passed, N failed
+	@+$(RUN) lint unit simulation system
 
 # tests/simulation/README.md says more.
 SEEDS ?= 1..2000
@@ -224,7 +224,7 @@ $(BUILD)/regress/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/reg
 
 # What is too long for every run. Each part ends with a line of its own.
 ci-extra: packages  ## long tests, and the unit and system tests under AddressSanitizer and UBSan
-	@+$(RUN) slow
+	@+$(RUN) slow fresh mutants
 	@+$(MAKE) chaos MINUTES=1
 	@+$(MAKE) fuzz SECONDS=60
 	@+$(MAKE) BUILD=$(BUILD)/asan SANITIZE=1 unit-and-system

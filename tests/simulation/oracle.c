@@ -69,7 +69,7 @@ uint32_t oracle_codes(const struct world *world, const struct message *message) 
     const struct sending *plan = message->plan;
     const struct portal_settings *settings = &world->scenario->settings;
     uint32_t codes = 0;
-    if (plan->poisonous || message->crashes_alone >= POISONOUS_TRIES)
+    if (plan->poisonous || message->crashes_alone + message->live_tries >= POISONOUS_TRIES)
         codes |= BIT(CODE_POISONOUS);
     if (plan->invalid != VALID)
         return codes | BIT(CODE_INVALID_REQUEST);

@@ -10,6 +10,7 @@ void queue_publish(struct world *world, struct message *message) {
     message->state = MESSAGE_QUEUED;
     message->sent_at = world->clock.now;
     message->returns = message->plan->returns;
+    message->tries = message->crashes_alone = message->plan->tries;
     TAILQ_INSERT_TAIL(&world->queue, message, entry);
     TRACE(world, message, "sent");
     queue_pump(world);

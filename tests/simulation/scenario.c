@@ -206,6 +206,8 @@ static void draw_sendings(struct scenario *scenario, struct chance *chance, unsi
         draw_manner(scenario, chance, sending);
         if (tired && chance_in(chance, 1, 4))
             sending->returns = (uint32_t)chance_between(chance, SUSPECTS_FROM - 2, SUSPECTS_FROM + 1);
+        if (sending->returns >= SUSPECTS_FROM)
+            sending->tries = (uint32_t)chance_below(chance, 3);
     }
 }
 

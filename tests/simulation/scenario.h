@@ -59,6 +59,7 @@ struct sending {
     enum reply_kind reply;
     uint32_t deadline_seconds; /* after it is sent */
     uint32_t generation;       /* 0: no header */
+    uint32_t tries;            /* that crashes have left behind before */
     uint32_t returns;          /* how often it has come back before: x-delivery-count to begin with */
     bool id_outside;           /* the message id serves as request id */
     bool fresh;

@@ -24,17 +24,20 @@ struct options {
 
 /* ---- where the core itself crashes or hangs ---- */
 
-static volatile uint64_t seed_now;
+static char seed_now[64]; /* as text, since a signal handler may do little */
+
+static void write_text(const char *text) {
+    (void)!write(STDERR_FILENO, text, strlen(text));
+}
 
 static void on_signal(int number) {
-    char text[160];
-    int length = snprintf(text, sizeof text, "\nBROKEN: seed %" PRIu64 ": the worker's code %s\n", seed_now,
-                          number == SIGALRM ? "does not come back: it spins" : "crashed");
-    if (length > 0)
-        (void)!write(STDERR_FILENO, text, (size_t)length);
-    (void)signal(number == SIGALRM ? SIGABRT : number, SIG_DFL);
-    if (number == SIGALRM)
+    write_text(seed_now);
+    if (number == SIGALRM) {
+        write_text("the worker's code does not come back: it spins\n");
         _exit(EXIT_VIOLATED);
+    }
+    write_text("the worker's code crashed\n");
+    (void)signal(number, SIG_DFL);
     (void)raise(number);
 }
 
@@ -98,7 +101,7 @@ static unsigned run(const struct options *options) {
     for (uint64_t seed = options->first; seed <= options->last && (broken == 0 || options->go_on); seed++) {
         struct scenario scenario;
         struct outcome_of_world outcome;
-        seed_now = seed;
+        (void)snprintf(seed_now, sizeof seed_now, "\nBROKEN: seed %" PRIu64 ": ", seed);
         (void)alarm(STUCK_SECONDS);
         scenario_draw(&scenario, seed, options->steps);
         world_run(&scenario, TRACING_NONE, &total, &outcome);

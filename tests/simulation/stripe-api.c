@@ -106,9 +106,9 @@ static uint8_t flow_of(const char *form) {
                                         "subscription_update_confirm"};
     if (!field(form, "flow_data[type]"))
         return FLOW_NONE;
-    for (uint8_t i = FLOW_PAYMENT; i <= FLOW_CONFIRM; i++)
+    for (unsigned i = FLOW_PAYMENT; i <= FLOW_CONFIRM; i++)
         if (field_is(form, "flow_data[type]", types[i]))
-            return i;
+            return (uint8_t)i;
     return UINT8_MAX;
 }
 
@@ -358,7 +358,7 @@ static bool leaves_nothing(const struct world *world, const struct call *call, c
     if (result->status >= 500 || result->kind == BODY_HTML || result->kind == BODY_EMPTY || result->wrong_customer)
         return true;
     const struct world_session *session = &world->stripe->sessions[result->kind == BODY_SESSION ? result->number : 0];
-    return result->kind == BODY_SESSION && world_seconds(world) + 2 * SESSION_MARGIN_SECONDS >=
+    return result->kind == BODY_SESSION && world_seconds(world) + UINT64_C(2) * SESSION_MARGIN_SECONDS >=
                                                session->created + world->scenario->settings.session_seconds;
 }
 
@@ -381,7 +381,7 @@ static struct result serve_keyed(struct world *world, struct call *call, enum mi
         return result;
     record->form_hash = form_hash;
     record->busy_until = now + takes;
-    record->expires_at = now + MEMORY_HOURS * 3600 * SECOND_US;
+    record->expires_at = now + MEMORY_HOURS * UINT64_C(3600) * SECOND_US;
     record->result = result;
     return result;
 }

@@ -103,10 +103,9 @@ void stripe_start(void *self, struct stripe_exchange *exchange) {
     worker_call_ends(worker);
 }
 
-/* Nobody listens any more; what was sent may have its effect. */
+/* Takes over a call that its worker has let go of: nobody listens any more; what was sent may have its effect. */
 static void orphan(struct call *call) {
     struct world *world = call->world;
-    TAILQ_REMOVE(&call->worker->calls, call, entry);
     call->exchange = NULL;
     if (call->phase == CALL_WORKING || chance_in(&world->stripe_chance, 1, 3)) {
         alarm_unset(&world->clock, &call->alarm);
@@ -124,11 +123,14 @@ void stripe_cancel(void *self, struct stripe_exchange *exchange) {
         return;
     TRACE(worker->world, NULL, "%s cancels %s %s", worker->name, call->path, call->key);
     exchange->link = NULL;
+    TAILQ_REMOVE(&worker->calls, call, entry);
     orphan(call);
 }
 
 void stripe_drop_all(struct worker *worker) {
     struct call *call;
-    while ((call = TAILQ_FIRST(&worker->calls)))
+    while ((call = TAILQ_FIRST(&worker->calls))) {
+        TAILQ_REMOVE(&worker->calls, call, entry);
         orphan(call);
+    }
 }

@@ -23,7 +23,6 @@ struct token_table_row {
 
 struct suspect_row {
     struct suspect_row *next;
-    int64_t id;
     uint64_t digest;
     char worker[32];
 };
@@ -35,7 +34,6 @@ struct database {
     struct token_table_row tokens[TOKENS_MAX];
     unsigned token_count;
     struct suspect_row *suspects;
-    int64_t next_suspect;
 };
 
 /* ---- texts ---- */
@@ -379,28 +377,38 @@ static enum store_status slow_down(struct world *world, const struct store_task 
 
 /* ---- suspects ---- */
 
+/* Another worker that has the same message, or one just like it, in hand at this moment has not crashed on it; yet
+ * nobody can tell that from its row. */
+static void note_live_tries(const struct world *world, const struct statement *statement) {
+    unsigned live = 0;
+    for (const struct suspect_row *row = world->database->suspects; row; row = row->next)
+        for (unsigned i = 0; row->digest == statement->digest && i < world->scenario->workers; i++)
+            live += worker_runs(&world->workers[i]) && strcmp(world->workers[i].name, row->worker) == 0 &&
+                    strcmp(row->worker, statement->holder) != 0;
+    statement->suspect->live_tries = live;
+}
+
 static enum store_status suspect_add(struct world *world, const struct statement *statement) {
     struct database *database = world->database;
     struct suspect_row *row = world_alloc(world, sizeof *row);
-    uint32_t tries = 1;
+    uint32_t tries = 1 + statement->suspect->tries;
     for (const struct suspect_row *other = database->suspects; other; other = other->next)
-        tries += other->digest == statement->digest;
-    *row =
-        (struct suspect_row){.next = database->suspects, .id = ++database->next_suspect, .digest = statement->digest};
+        tries += other->digest == statement->digest && strcmp(other->worker, statement->holder) != 0;
+    note_live_tries(world, statement);
+    *row = (struct suspect_row){.next = database->suspects, .digest = statement->digest};
     copy_to(row->worker, sizeof row->worker, statement->holder, NULL);
     database->suspects = row;
-    if (statement->task) {
-        statement->task->suspect.id = row->id;
+    if (statement->task)
         statement->task->suspect.tries = tries;
-    }
     return STORE_DONE;
 }
 
 static enum store_status suspect_remove(struct world *world, const struct statement *statement) {
     struct suspect_row **at = &world->database->suspects;
-    int64_t id = (int64_t)statement->lease_seconds;
+    if (statement->managed)
+        statement->suspect->tries = 0;
     while (*at)
-        if (statement->managed ? (*at)->digest == statement->digest : (*at)->id == id)
+        if ((*at)->digest == statement->digest && (statement->managed || strcmp((*at)->worker, statement->holder) == 0))
             *at = (*at)->next;
         else
             at = &(*at)->next;
@@ -409,10 +417,12 @@ static enum store_status suspect_remove(struct world *world, const struct statem
 
 /* ---- all ---- */
 
-static void prepare_suspect(struct statement *statement, const struct suspect *suspect) {
+static void prepare_suspect(struct statement *statement, const struct store_task *task) {
+    const struct suspect *suspect = &task->suspect;
+    const struct job *job = OWNER(task, const struct job, suspect_task);
+    statement->suspect = OWNER(job->delivery, struct handed, delivery)->parcel->message;
     const char *id = suspect->message_id ? suspect->message_id : "";
     copy_to(statement->holder, sizeof statement->holder, suspect->worker, NULL);
-    statement->lease_seconds = (uint32_t)suspect->id;
     statement->managed = suspect->all;
     statement->digest = hash_bytes(id, strlen(id)) * 31 + hash_bytes(suspect->body, suspect->body_length);
 }
@@ -444,7 +454,7 @@ void tables_prepare(struct world *world, struct statement *statement, const stru
         break;
     case STORE_SUSPECT_ADD:
     case STORE_SUSPECT_REMOVE:
-        prepare_suspect(statement, &task->suspect);
+        prepare_suspect(statement, task);
         break;
     case STORE_LOAD:
     case STORE_HEARTBEAT:
@@ -503,8 +513,7 @@ void tables_undo(struct store_task *task) {
     else if (task->kind == STORE_CONFIGURATION_FIND || task->kind == STORE_CONFIGURATION_LEASE) {
         configuration_row_clear(&task->configuration);
         task->configuration.leased = false;
-    } else if (task->kind == STORE_SUSPECT_ADD)
-        task->suspect.id = 0;
+    }
     task->database_now = 0;
 }
 

@@ -134,7 +134,7 @@ static void restart(struct alarm *alarm) {
 static void note_tries(const struct worker *worker) {
     const struct job *job;
     TAILQ_FOREACH(job, &worker->portal->jobs, all)
-    if (job->try_id != 0 || job->suspect_task.done)
+    if (job->tried || job->suspect_task.done)
         OWNER(job->delivery, struct handed, delivery)->parcel->message->crashes_alone++;
 }
 

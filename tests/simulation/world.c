@@ -6,8 +6,8 @@
 #include <string.h>
 
 enum { ARENA_BLOCK = 32 * 1024 };
-#define PATIENCE_US (2 * 3600 * SECOND_US) /* how long the last request may take once all trouble is over */
-#define QUIET_US (130 * SECOND_US)         /* then nothing may be left */
+#define PATIENCE_US (UINT64_C(7200) * SECOND_US) /* how long the last request may take once all trouble is over */
+#define QUIET_US (130 * SECOND_US)               /* then nothing may be left */
 
 /* ---- memory that lives as long as the world ---- */
 

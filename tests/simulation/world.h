@@ -32,6 +32,8 @@ struct message {
     unsigned letters;       /* in portal.dead */
     unsigned crashes;       /* of whoever parsed it */
     unsigned crashes_alone; /* of workers that had it alone in hand, or left its try behind otherwise */
+    unsigned live_tries;    /* of workers that had it in hand, too, when it was tried last */
+    unsigned tries;         /* of those before the world began, that are still on record */
     TAILQ_ENTRY(message) entry;
 };
 TAILQ_HEAD(messages, message);
@@ -131,6 +133,7 @@ struct statement {
     uint32_t lease_seconds, forgotten;
     bool managed, has_id, has_product, has_fingerprint;
     uint64_t digest;
+    struct message *suspect;
 };
 TAILQ_HEAD(statements, statement);
 
