@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "links/database.h"
-#include "links/store.h"
+#include "ctl-store.h"
 #include "portal/text.h"
 #include "portalctl.h"
 
@@ -21,7 +20,6 @@ enum {
     MIGRATIONS_MAX = 999,             /* three digits */
     MIGRATION_SIZE_MAX = 1024 * 1024, /* bytes of one file */
     MIGRATION_LOCK = 0x706f7274,      /* "port": the advisory lock that migrations of one database take turns by */
-    CONNECT_SECONDS = 10,
 };
 
 /* The files, by number; [0] is not used, "" is none. */
@@ -114,40 +112,10 @@ static char *read_file(const char *path) {
 
 /* ---- the database ---- */
 
-static void print_error(PGconn *connection, const PGresult *result, const char *path, const char *text) {
-    const char *primary = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-    const char *detail = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL) : NULL;
-    const char *hint = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_HINT) : NULL;
-    const char *position = result ? PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION) : NULL;
-    char line[512];
-
-    database_message(primary ? primary : PQerrorMessage(connection), line, sizeof line);
-    fprintf(stderr, "portalctl: %s:", path);
-    if (position && text) { /* in characters, from 1; files of ours are ASCII but for some words */
-        long number = 1;
-        long characters = strtol(position, NULL, 10);
-        for (const char *c = text; *c && characters > 1; c++) {
-            characters -= (*c & 0xc0) != 0x80;
-            number += *c == '\n';
-        }
-        fprintf(stderr, "%ld:", number);
-    }
-    fprintf(stderr, " %s\n", line);
-    if (detail)
-        fprintf(stderr, "  detail: %s\n", detail);
-    if (hint)
-        fprintf(stderr, "  hint: %s\n", hint);
-}
-
 /* Runs a statement with text parameters. Result: what came back, the caller's; NULL where it failed, which is said. */
 static PGresult *query(PGconn *connection, const char *what, const char *sql, int count, const char *const *values) {
-    PGresult *result = PQexecParams(connection, sql, count, NULL, values, NULL, NULL, 0);
-    ExecStatusType status = PQresultStatus(result);
-    if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
-        return result;
-    print_error(connection, result, what, NULL);
-    PQclear(result);
-    return NULL;
+    int status = 0;
+    return ctl_query(connection, what, sql, count, values, &status);
 }
 
 static int execute(PGconn *connection, const char *what, const char *sql) {
@@ -169,7 +137,7 @@ static int apply(PGconn *connection, int number, const char *name, const char *p
     AUTOCLEAR PGresult *result = PQexec(connection, text);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_EMPTY_QUERY) {
-        print_error(connection, result, path, text);
+        (void)ctl_query_complain(connection, result, path, text);
         return -EIO;
     }
     if (PQtransactionStatus(connection) != PQTRANS_INTRANS) {
@@ -275,35 +243,18 @@ static void help(FILE *out) {
             "yet, each in a transaction of its own. Safe when run twice, or by two at once. The user in\n"
             "DATABASE_URL has to be allowed to create a schema, to read the application's tables and, the\n"
             "first time in a cluster, to create the role portal_worker.\n\n"
-            "Example: DATABASE_URL=postgresql://owner:secret@db.example.com/app portalctl migrate\n",
+            "Example:\n  DATABASE_URL=postgresql://owner:secret@db.example.com/app portalctl migrate\n",
             SQL_DIRECTORY);
 }
 
 static int run(const char *directory) {
     struct migrations migrations = {0};
-    char cause[512];
-    int error = 0;
-    AUTOFREE char *url = ctl_setting("DATABASE_URL", &error);
-    if (!url) {
-        fprintf(stderr, "portalctl: DATABASE_URL %s%s\n",
-                error < 0 ? "can't be read: "
-                          : "is not set; it names the database: "
-                            "postgresql://user:password@host/database",
-                error < 0 ? strerror(-error) : "");
-        return CTL_CONFIGURATION;
-    }
-    if (store_url_check(url, cause, sizeof cause) < 0) {
-        fprintf(stderr, "portalctl: DATABASE_URL is wrong: %s\n", cause);
-        return CTL_CONFIGURATION;
-    }
+    int status = 0;
     if (migrations_list(&migrations, directory) < 0)
         return CTL_FAILED;
-    const struct database_settings settings = {.url = url, .name = "portalctl", .connect_seconds = CONNECT_SECONDS};
-    AUTOFINISH PGconn *connection = database_connect(&settings, cause, sizeof cause);
-    if (!connection) {
-        fprintf(stderr, "portalctl: %s\n", cause);
-        return CTL_FAILED;
-    }
+    AUTOFINISH PGconn *connection = ctl_database(&status);
+    if (!connection)
+        return status;
     return migrate(connection, &migrations, directory) < 0 ? CTL_FAILED : CTL_DONE;
 }
 
@@ -316,15 +267,10 @@ int ctl_migrate(int argc, char **argv) {
             help(stdout);
             return CTL_DONE;
         }
-        if (option != 'd') {
-            help(stderr);
-            return CTL_USAGE;
-        }
+        if (option != 'd')
+            return ctl_unknown(argv[0]);
         directory = optarg;
     }
-    if (optind < argc) {
-        fprintf(stderr, "portalctl migrate: \"%s\" is one word too many\n", argv[optind]);
-        return CTL_USAGE;
-    }
-    return run(directory);
+    int status = ctl_no_more(argc, argv);
+    return status ? status : run(directory);
 }
