@@ -97,7 +97,8 @@ class Network:
     def start_worker(self, service, **settings):
         """A worker of that service's inside the namespace, which reaches its servers through it."""
         bed = service.bed
-        addresses = {"rabbitmq": (bed.rabbitmq.port, service.amqp_url), "postgres": (bed.postgres.port, service.database_url),
+        addresses = {"rabbitmq": (bed.rabbitmq.port, service.amqp_url),
+                     "postgres": (bed.postgres.port, service.database_url),
                      "stripe": (int(service.emulator.address.rpartition(":")[2]), service.emulator.url)}
         urls = {server: url.replace(f"127.0.0.1:{port}", self.forward(server, port))
                 for server, (port, url) in addresses.items()}

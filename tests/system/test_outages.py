@@ -1,4 +1,5 @@
-"""While Stripe, PostgreSQL or RabbitMQ is away nothing happens; once it is back all goes on by itself, nothing is lost."""
+"""While Stripe, PostgreSQL or RabbitMQ is away nothing happens; once it is back all goes on by itself, nothing is lost.
+"""
 
 import time
 
