@@ -126,7 +126,7 @@ $(BUILD)/libfallible.a: $(call object,$(filter worker/portal/%,$(LIBRARY)))
 
 $(BUILD)/allocation: $(call object,$(ALLOCATION) $(filter-out %/simulate.c %/shrink.c,$(SIMULATOR))) $(BUILD)/libfallible.a
 	@echo "  LINK  $@"
-	@$(LINK) -Wl,--wrap=request_read -Wl,--wrap=portal_new -o $@ $^ $(PC_LIBS)
+	@$(LINK) -Wl,--wrap=request_read -Wl,--wrap=portal_new -Wl,--wrap=stripe_told_used_up -o $@ $^ $(PC_LIBS)
 
 unit-programs: $(UNIT_PROGRAMS)
 $(UNIT_PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(call object,$(UNIT_HELP)) $(BUILD)/libportal.a
@@ -162,8 +162,8 @@ unit: packages  ## unit tests
 system: packages  ## system tests on real servers; PYTEST="-k name" chooses
 	@+$(RUN) system
 
-test: packages  ## lint, unit tests, simulation, system tests; ends with one line: N passed, N failed
-	@+$(RUN) lint unit simulation system
+test: packages  ## lint, unit tests, simulation, failing allocations, system tests; ends with one line: N passed, N failed
+	@+$(RUN) lint unit simulation allocation system
 
 # tests/simulation/README.md says more.
 SEEDS ?= 1..2000
@@ -172,6 +172,10 @@ STEPS ?= 100
 simulate: packages  ## the core through every kind of trouble, on a virtual clock; SEEDS=1..2000 STEPS=100
 	@+mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) $(BUILD)/simulate
 	@$(BUILD)/simulate --seeds $(SEEDS) --steps $(STEPS) --shrink
+
+.PHONY: allocation
+allocation: packages  ## requests' lives with the first, the second, the third … allocation failing
+	@+$(RUN) allocation
 
 .PHONY: mutants
 mutants: packages  ## the simulator with one deliberate bug after the other, each of which it has to find
@@ -222,6 +226,18 @@ $(BUILD)/regress/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/reg
 	@echo "  LINK  $@"
 	@$(LINK) -o $@ $^ $(PC_LIBS)
 
+# Optimised code would merge branches. What ends in order writes what it went through; so do workers, on SIGTERM.
+COVERAGE_FLAGS := --coverage -fprofile-update=atomic -O0 -U_FORTIFY_SOURCE
+.PHONY: coverage
+coverage: packages  ## lines and branches of worker/ that the tests reach; pages in build/coverage/html
+	@find $(BUILD)/coverage -name '*.gcda' -delete 2>/dev/null || true
+	@+CFLAGS='$(COVERAGE_FLAGS)' LDFLAGS=--coverage $(MAKE) BUILD=$(BUILD)/coverage coverage-tests
+	@tests/coverage $(BUILD)/coverage
+
+.PHONY: coverage-tests
+coverage-tests: packages
+	@+$(RUN) unit simulation allocation system
+
 # What is too long for every run. Each part ends with a line of its own.
 ci-extra: packages  ## long tests, and the unit and system tests under AddressSanitizer and UBSan
 	@+$(RUN) slow fresh mutants
@@ -231,7 +247,7 @@ ci-extra: packages  ## long tests, and the unit and system tests under AddressSa
 
 .PHONY: unit-and-system
 unit-and-system: packages
-	@+$(RUN) unit system
+	@+$(RUN) unit allocation system
 
 # --- Lint --------------------------------------------------------------------------------------------------------
 

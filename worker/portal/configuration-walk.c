@@ -279,7 +279,8 @@ static void call(struct configuration *configuration, enum walk walk, enum endpo
                  char *key, void (*done)(struct errand *, enum errand_end, const json_t *, const struct refusal *)) {
     struct errand *errand = &configuration->errand;
     bool post = walk == WALK_WRITING;
-    if (!path || (post && !form)) {
+    bool keyed = post && !configuration->refreshing; /* an update needs no key: said twice it is the same */
+    if (!path || (post && !form) || (keyed && !key)) {
         free(path);
         free(form);
         free(key);
@@ -510,7 +511,6 @@ static void write_configuration(struct configuration *configuration) {
     text_append(&path, "/v1/billing_portal/configurations");
     if (configuration->refreshing)
         text_appendf(&path, "/%s", configuration->id);
-    /* an update needs no key: said twice it is the same */
     char *key = configuration->refreshing ? NULL : create_key(configuration);
     call(configuration, WALK_WRITING, ENDPOINT_CONFIGURATIONS, text_take(&path), form, key, written);
 }
