@@ -11,7 +11,8 @@
 enum {
     BACKOFF_FIRST_MS = 500, /* as the official SDKs: half a second, doubled, at most eight */
     BACKOFF_LAST_MS = 8000,
-    SLOW_DOWN_MS = 1000, /* after a 429 that does not say how long */
+    TRIAL_US = 1000 * 1000, /* who goes first after an outage keeps the others waiting no longer */
+    SLOW_DOWN_MS = 1000,    /* after a 429 that does not say how long */
 };
 
 static const char *const endpoint_names[ENDPOINTS] = {"sessions", "configurations", "products", "prices"};
@@ -163,7 +164,8 @@ static void ended(struct stripe_exchange *exchange) {
         errand->done(errand, ERRAND_REFUSED, NULL, &refusal);
         break;
     case VERDICT_USED_UP:
-        health_alive(portal);
+        if (exchange->status < 500) /* a failure that Stripe remembers says nothing of how it is now */
+            health_alive(portal);
         errand->done(errand, ERRAND_USED_UP, NULL, &refusal);
         break;
     case VERDICT_DENIED:
@@ -270,8 +272,10 @@ void calls_pump(struct portal *portal) {
     if (portal->links[LINK_STRIPE].down)
         return;
     while (!TAILQ_EMPTY(&calls->ready) && calls->underway_count < portal->settings.stripe_concurrency) {
-        if (calls->trial && calls->trying)
+        if (calls->trial && calls->trying && portal_now(portal) - calls->trying->started_at < TRIAL_US) {
+            limits_wake_at(portal, calls->trying->started_at + TRIAL_US);
             break;
+        }
         errand = pick(portal);
         if (!errand)
             break;

@@ -63,7 +63,8 @@ struct bucket {
     struct store_task lease;
     struct store_task slow_down;
     bool leasing, slowing;
-    uint64_t next_at; /* of the first one left; microseconds, monotonic */
+    uint64_t asked_at; /* for the lease */
+    uint64_t next_at;  /* of the first one left; microseconds, monotonic */
     uint64_t spacing;
     unsigned left;
     uint64_t not_before; /* a 429 said so */
@@ -119,6 +120,9 @@ void errands_restart(struct portal *portal, uint64_t older_us);
 /* Whether a call to the endpoint may be sent now; uses the send time up. Else asks for more, and sets calls.due where
  * it is only a matter of time. `waiting`: how many calls want one. */
 bool limits_take(struct portal *portal, enum endpoint endpoint, unsigned waiting);
+
+/* Looks again then whether a call may be sent. */
+void limits_wake_at(struct portal *portal, uint64_t monotonic);
 
 /* Stripe answered 429: nobody in the fleet calls for `wait_us`, and all call at half the rate for a while. */
 void limits_slow_down(struct portal *portal, enum endpoint endpoint, uint64_t wait_us);

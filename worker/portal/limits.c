@@ -21,7 +21,8 @@ static void leased(struct store_task *task, enum store_status status) {
     if (status == STORE_DONE) {
         bucket->next_at = portal_now(bucket->portal) + task->tokens.first_us;
         bucket->spacing = task->tokens.spacing_us;
-        bucket->left = task->tokens.wanted;
+        /* counted from its answer, for none may be used early; from an answer that came late all would be late */
+        bucket->left = portal_now(bucket->portal) - bucket->asked_at <= SECOND ? task->tokens.wanted : 0;
     } else
         store_failed(bucket->portal, task, status);
     portal_turn_soon(bucket->portal);
@@ -35,6 +36,7 @@ static void lease(struct portal *portal, enum endpoint endpoint, unsigned waitin
     if (most < RUN_MIN)
         most = RUN_MIN;
     bucket->leasing = true;
+    bucket->asked_at = portal_now(portal);
     bucket->lease = (struct store_task){.kind = STORE_TOKENS, .done = leased};
     bucket->lease.tokens = (struct token_run){.endpoint = endpoint_name(endpoint),
                                               .wanted = waiting < most ? waiting : most,
@@ -42,7 +44,7 @@ static void lease(struct portal *portal, enum endpoint endpoint, unsigned waitin
     portal->store.submit(portal->store.self, &bucket->lease);
 }
 
-static void wake_for(struct portal *portal, uint64_t at) {
+void limits_wake_at(struct portal *portal, uint64_t at) {
     if (!portal->calls.due.set || portal->calls.due.at > at)
         timers_set(&portal->timers, &portal->calls.due, at);
 }
@@ -51,7 +53,7 @@ bool limits_take(struct portal *portal, enum endpoint endpoint, unsigned waiting
     struct bucket *bucket = bucket_of(portal, endpoint);
     uint64_t now = portal_now(portal);
     if (now < bucket->not_before) {
-        wake_for(portal, bucket->not_before);
+        limits_wake_at(portal, bucket->not_before);
         return false;
     }
     if (portal->settings.stripe_rate_limit == 0)
@@ -63,7 +65,7 @@ bool limits_take(struct portal *portal, enum endpoint endpoint, unsigned waiting
         return false;
     }
     if (now < bucket->next_at) {
-        wake_for(portal, bucket->next_at);
+        limits_wake_at(portal, bucket->next_at);
         return false;
     }
     bucket->left--;
@@ -95,6 +97,6 @@ void limits_slow_down(struct portal *portal, enum endpoint endpoint, uint64_t wa
     bucket->slowing = true;
     bucket->slow_down = (struct store_task){.kind = STORE_SLOW_DOWN, .done = slowed};
     bucket->slow_down.tokens =
-        (struct token_run){.endpoint = endpoint_name(endpoint), .wait_us = wait_us, .slow_us = wait_us + SLOW_US};
+        (struct token_run){.endpoint = endpoint_name(endpoint), .wait_us = wait_us, .slow_us = SLOW_US};
     portal->store.submit(portal->store.self, &bucket->slow_down);
 }

@@ -65,29 +65,46 @@ void links_set_intake(struct portal *portal) {
     portal->broker.intake(portal->broker.self, wanted);
 }
 
-static uint64_t hold_until(const struct portal *portal) {
+/* Since when something has been held: the earliest fall of what is down now. UINT64_MAX: nothing is. */
+static uint64_t held_since(const struct portal *portal) {
     uint64_t first = UINT64_MAX;
     for (size_t i = 0; i < LINKS; i++)
         if (portal->links[i].down && portal->links[i].held_since < first)
             first = portal->links[i].held_since;
-    return first == UINT64_MAX ? first : first + portal->settings.hold_seconds * SECOND;
+    return first;
 }
 
-bool links_held_too_long(const struct portal *portal) {
-    return portal_now(portal) >= hold_until(portal);
+/* A request is held from when it came, or the outage. */
+static uint64_t held_until(const struct job *job, uint64_t since) {
+    uint64_t from = job->delivered_at > since ? job->delivered_at : since;
+    return from + job->portal->settings.hold_seconds * SECOND;
 }
 
-static void set_hold(struct portal *portal) {
-    uint64_t until = hold_until(portal);
-    if (until == UINT64_MAX)
+void links_set_hold(struct portal *portal) {
+    uint64_t since = held_since(portal), now = portal_now(portal);
+    const struct job *oldest = TAILQ_FIRST(&portal->jobs);
+    if (since == UINT64_MAX || !oldest) {
         timers_unset(&portal->timers, &portal->hold);
-    else /* where it is past already, not from in here, but with the next turn */
-        timers_set(&portal->timers, &portal->hold, until);
+        return;
+    }
+    uint64_t until = held_until(oldest, since);
+    if (until <= now) /* the store has it still: looked at again, and not put off by who asks meanwhile */
+        until = portal->hold.set && portal->hold.at < now + SECOND ? portal->hold.at : now + SECOND;
+    timers_set(&portal->timers, &portal->hold, until);
 }
 
 static void held_too_long(struct timer *timer) {
     struct portal *portal = (struct portal *)((char *)timer - offsetof(struct portal, hold));
-    portal_give_back_all(portal);
+    struct job *job = TAILQ_FIRST(&portal->jobs), *next;
+    uint64_t since = held_since(portal), now = portal_now(portal);
+    unsigned before = portal->in_hand;
+    for (; job && held_until(job, since) <= now; job = next) {
+        next = TAILQ_NEXT(job, all);
+        job_give_back(job);
+    }
+    if (portal->in_hand < before)
+        portal_tell(portal, &(struct event){.kind = EVENT_GIVEN_BACK, .count = before - portal->in_hand});
+    links_set_hold(portal);
 }
 
 void link_down(struct portal *portal, enum link_id link, const char *cause) {
@@ -105,7 +122,7 @@ void link_down(struct portal *portal, enum link_id link, const char *cause) {
     bool quiet = now < tell_at(state, fingerprint_of(state->cause));
     if (fresh || !quiet)
         tell_pause(state, quiet);
-    set_hold(portal);
+    links_set_hold(portal);
     links_set_intake(portal);
     portal_turn_soon(portal); /* which tells the host of the timers */
 }
@@ -124,7 +141,7 @@ void link_up(struct portal *portal, enum link_id link) {
                                         .quiet = state->quiet,
                                         .duration_us = portal_now(portal) - state->since});
     state->cause[0] = '\0';
-    set_hold(portal);
+    links_set_hold(portal);
     links_set_intake(portal);
     portal_turn_soon(portal);
 }

@@ -95,6 +95,7 @@ struct job {
     TAILQ_ENTRY(job) member; /* among group->followers */
     struct errand errand;
     unsigned key_number;
+    unsigned keys_walked; /* of them, those that Stripe used up while it served others */
 
     struct answer answer;
     struct save_row save;
@@ -273,7 +274,7 @@ void link_down(struct portal *portal, enum link_id link, const char *cause);
 void link_up(struct portal *portal, enum link_id link);
 void links_init(struct portal *portal);
 void links_set_intake(struct portal *portal);
-bool links_held_too_long(const struct portal *portal);
+void links_set_hold(struct portal *portal); /* what is in hand has changed, or who is down */
 /* The first request after an outage was loaded; and got to its end, or took so long that the others may follow. */
 void store_trial_loaded(struct portal *portal);
 void store_trial_passed(struct portal *portal);

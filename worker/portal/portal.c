@@ -114,10 +114,9 @@ void portal_deliver(struct portal *portal, struct delivery *delivery) {
         return;
     }
     portal_turn_soon(portal);
-    if (links_held_too_long(portal))
-        job_give_back(job); /* it was on its way when the consumer was cancelled */
-    else
-        suspects_admit(job);
+    if (!portal->intake)
+        links_set_hold(portal); /* it was on its way when the consumer was cancelled */
+    suspects_admit(job);
 }
 
 /* The work that has begun at Stripe is finished and saved, so that the redelivery finds it; the rest is dropped. */

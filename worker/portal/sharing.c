@@ -229,7 +229,9 @@ static void give_up(struct job *job, const struct refusal *refusal) {
 }
 
 static void use_next_key(struct job *job, const struct refusal *refusal) {
-    if (++job->key_number >= KEY_NUMBERS_MAX)
+    job->key_number++;
+    job->keys_walked += job->portal->calls.served > job->errand.served_before;
+    if (job->keys_walked >= KEY_NUMBERS_MAX)
         give_up(job, refusal);
     else
         call(job);

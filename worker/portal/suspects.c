@@ -23,7 +23,7 @@ static void submit(struct job *job, enum store_kind kind, bool all,
 
 /* Whether everybody in hand waits, so that a crash takes nobody along. */
 static bool nobody_works(const struct portal *portal) {
-    return portal->in_hand == portal->counts[JOB_SUSPECT] + portal->counts[JOB_HELD];
+    return portal->in_hand == portal->counts[JOB_SUSPECT] + portal->counts[JOB_HELD] + portal->counts[JOB_REFUSED];
 }
 
 void suspects_admit(struct job *job) {

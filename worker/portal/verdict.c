@@ -51,9 +51,9 @@ static enum verdict judge_failure(const struct stripe_exchange *exchange, const 
         return VERDICT_USED_UP;
     if (exchange->should_retry == 0)
         return VERDICT_REFUSED;
-    if (exchange->status == 429)
+    if (exchange->status == 429 && strcmp(refusal->code, "lock_timeout") != 0) /* which is about one object */
         return VERDICT_SLOW;
-    if (exchange->status == 409 || exchange->status >= 500 || exchange->should_retry == 1)
+    if (exchange->status == 409 || exchange->status == 429 || exchange->status >= 500 || exchange->should_retry == 1)
         return VERDICT_RETRY;
     return VERDICT_REFUSED;
 }
