@@ -69,7 +69,7 @@ void portal_wake(struct portal *portal);
 
 /* ---- what the daemon asks ---- */
 
-/* Takes in nothing more; portal_idle() becomes true when what is in hand is done. */
+/* Takes in nothing more; portal_idle() becomes true when what is in hand is done, and no lease is held. */
 void portal_drain(struct portal *portal);
 
 /* Gives back what is in hand and not yet owed a reply; used when the time to drain is over. */

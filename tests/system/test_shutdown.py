@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from bed.emulator import SESSIONS
+from bed.emulator import CONFIGURATIONS, SESSIONS
 from bed.outage import check_all_served, said, send, waiting
 from bed.process import wait_until
 
@@ -115,3 +115,19 @@ def test_the_drain_may_take_no_time(service):
     sent = fill(service)
     assert stop(service.worker) < 5
     finish_with_another(service, sent)
+
+
+def test_a_worker_that_stops_leaves_no_lease_behind(service):
+    """Stopped while it looks for a configuration: the next one need not wait for the end of the lease."""
+    service.emulator.product()
+    team = service.team()
+    service.declare()
+    service.emulator.fault(CONFIGURATIONS, hang=True)
+    worker = service.start_worker(PORTAL_DRAIN_SECONDS=0)
+    sent = service.request({"team_id": team})
+    wait_until(lambda: service.query("SELECT * FROM portal.configurations WHERE leased_by IS NOT NULL"), "the lease")
+    assert stop(worker) < 5
+    assert service.query("SELECT * FROM portal.configurations WHERE leased_by IS NOT NULL") == []
+    service.emulator.clear_faults()
+    service.start_worker()
+    assert service.wait_reply(sent, 15)["outcome"] == "created"

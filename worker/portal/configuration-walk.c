@@ -142,7 +142,7 @@ void walk_forget(struct configuration *configuration) {
 }
 
 /* A call is stopped; what the store has is waited for, and its answer not taken over. */
-void walk_abort_refresh(struct configuration *configuration) {
+void walk_abort(struct configuration *configuration) {
     if (configuration->walk < WALK_LISTING || configuration->walk > WALK_WRITING)
         return;
     errand_clear(&configuration->errand);

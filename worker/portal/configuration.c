@@ -197,7 +197,7 @@ void configuration_forget(struct job *job) {
     text_replace(&configuration->stale, configuration->id);
     configuration->id = NULL;
     if (configuration->refreshing)
-        walk_abort_refresh(configuration);
+        walk_abort(configuration);
     wait_for(job, configuration);
 }
 
@@ -226,4 +226,18 @@ void configurations_turn(struct portal *portal) {
         else if (job && configuration->walk == WALK_NONE)
             begin_walk(configuration, job);
     }
+}
+
+void configurations_let_go(struct portal *portal) {
+    struct configuration *configuration;
+    TAILQ_FOREACH(configuration, &portal->configurations, entry)
+    walk_abort(configuration);
+}
+
+bool configurations_settled(const struct portal *portal) {
+    const struct configuration *configuration;
+    TAILQ_FOREACH(configuration, &portal->configurations, entry)
+    if (configuration->walk != WALK_NONE && configuration->walk != WALK_QUEUEING && configuration->walk != WALK_UNKEPT)
+        return false;
+    return true;
 }

@@ -64,7 +64,7 @@ void walk_find(struct configuration *configuration);
 void walk_refresh(struct configuration *configuration);
 void walk_forget(struct configuration *configuration); /* `stale` says which */
 void walk_keep_again(struct configuration *configuration);
-void walk_abort_refresh(struct configuration *configuration); /* what it works on is to be forgotten */
+void walk_abort(struct configuration *configuration); /* nobody wants any more what Stripe is asked for */
 void walk_clear(struct configuration *configuration);
 
 /* ---- configuration.c, what the walk ends in ---- */

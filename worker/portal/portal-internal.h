@@ -250,6 +250,10 @@ void configuration_leave(struct job *job);
 void configuration_forget(struct job *job);
 /* Goes on with those that somebody waits for and nobody works on. */
 void configurations_turn(struct portal *portal);
+/* At the end, when nobody waits: leaves no lease behind for which other workers would have to wait. */
+void configurations_let_go(struct portal *portal);
+/* Nothing is under way for them, so that no lease is held. */
+bool configurations_settled(const struct portal *portal);
 void configurations_free(struct portal *portal);
 
 /* ---- publish.c ---- */

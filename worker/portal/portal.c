@@ -40,6 +40,8 @@ void portal_wake(struct portal *portal) {
     suspects_turn(portal);
     sharing_turn(portal);
     configurations_turn(portal);
+    if (portal->draining && portal->in_hand == 0)
+        configurations_let_go(portal);
     batch_flush(portal);
     calls_pump(portal);
     publish_flush(portal);
@@ -170,7 +172,7 @@ void portal_give_back_all(struct portal *portal) {
 }
 
 bool portal_idle(const struct portal *portal) {
-    return portal->in_hand == 0;
+    return portal->in_hand == 0 && configurations_settled(portal);
 }
 
 void portal_state(const struct portal *portal, struct portal_state *state) {
