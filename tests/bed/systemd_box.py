@@ -87,7 +87,7 @@ class SystemdBox:
 
     def run(self, *command, check=True, seconds=120, text=None):
         """Runs a program inside; what it wrote, errors included. `text` is its standard input."""
-        done = subprocess.run(["nsenter", "--target", str(self.pid), "--all", "--wd=/", *map(str, command)],
+        done = subprocess.run(["nsenter", "--target", str(self.pid), "--all", "--wdns=/", *map(str, command)],
                               input=text or "", text=True, errors="replace", timeout=seconds, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, env=environment(DEBIAN_FRONTEND="noninteractive"))
         if check and done.returncode != 0:
