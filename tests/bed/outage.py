@@ -7,6 +7,7 @@ import re
 import time
 
 from bed.process import wait_until
+from bed.rabbitmq import ErlangError
 from bed.service import REQUESTS
 
 # Promised is 2 s after whatever was away is back; tests allow a factor of three.
@@ -21,6 +22,17 @@ def waiting(service):
         'Ask = fun(F) -> element(2, element(2, ra:leader_query(amqqueue:get_pid(Q), F))) end, '
         '[Ask(fun rabbit_fifo:query_messages_ready/1), maps:size(Ask(fun rabbit_fifo:query_consumers/1))]')
     return tuple(rows)
+
+
+def wait_queues(service, *names):
+    """Waits until all queues have leaders, and these are among them."""
+    def led():
+        try:
+            return set(names) <= service.queues().keys()
+        except ErlangError:
+            return False  # there is a queue without a leader yet
+
+    wait_until(led, lambda: f"the queues to have leaders\n{service.logs()}", every=0.1)
 
 
 def wait_intake_closed(service):
@@ -51,12 +63,18 @@ class Usage:
         return self.worker.cpu_seconds() - self.used, time.monotonic() - self.began
 
 
-def wait_first_reply(service, seconds):
-    """How long it takes from now until some reply more is there."""
-    began, before = time.monotonic(), -1
-    while before < len(service.replies):  # what came earlier and was not taken in yet does not count
+def absorb(service):
+    """Takes in all replies that are there; returns how many there have been."""
+    before = -1
+    while before < len(service.replies):
         before = len(service.replies)
         service.poll(0.05)
+    return before
+
+
+def wait_first_reply(service, before, seconds):
+    """How long it takes from now until there are more replies than before."""
+    began = time.monotonic()
     wait_until(lambda: (service.poll(0.02), len(service.replies) > before)[1],
                lambda: f"a reply\n{service.logs()}", seconds, every=0)
     return time.monotonic() - began

@@ -6,7 +6,7 @@ import pytest
 
 from bed import Bed
 from bed.cluster import ClusterBed, Standby
-from bed.outage import check_all_served, said, send, wait_first_reply
+from bed.outage import absorb, check_all_served, said, send, wait_first_reply
 from bed.process import wait_until
 from bed.service import REQUESTS
 
@@ -53,9 +53,10 @@ def test_a_cluster_that_loses_the_leader_of_the_queue(drained, cluster, end):
     leader = rabbitmq.leader(drained.name, REQUESTS)
     assert leader not in (None, rabbitmq.keeper), "it is where the worker is, at the first node of its list"
     getattr(leader, end)()
+    before = absorb(drained)
     began = time.monotonic()
     drained.sent += send(drained, 200, drained.some)
-    took = wait_first_reply(drained, 120)
+    took = wait_first_reply(drained, before, 120)
     drained.wait_replies(drained.sent, 180)
     print(f"{end}: first reply after {took:.1f} s, all after {time.monotonic() - began:.1f} s, "
           f"{len(drained.sent)} requests")
@@ -96,9 +97,10 @@ def test_a_primary_that_is_replaced_by_its_standby(replicated, end):
     service.worker.wait_status("waiting for", "PostgreSQL", seconds=60)
     if end == "freeze":
         primary.process.kill()  # as whoever fails over has to make sure
+    before = absorb(service)
     standby.promote()
     began = time.monotonic()
-    took = wait_first_reply(service, 120)
+    took = wait_first_reply(service, before, 120)
     service.db = standby.connect(service.name)
     service.bed.postgres = standby
     check_all_served(service, sent, 120)

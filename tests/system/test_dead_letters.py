@@ -6,8 +6,8 @@ import time
 import pytest
 from test_bad_input import MALFORMED, text
 
-from bed.outage import said
-from bed.process import SANITIZED, wait_until
+from bed.outage import said, wait_queues
+from bed.process import SANITIZED
 from bed.service import REQUESTS
 
 GOOD = {"user_id": "sender"}  # the AMQP login that may ask for any team
@@ -103,15 +103,10 @@ def test_a_letter_that_portal_dead_does_not_take_stays_owed(service):
         assert service.queue_depth(REQUESTS) == 1
     finally:
         rabbitmq.set_permissions(service.name, "portal")
-    [letter] = wait_letters(service)
+    wait_queues(service, "portal.dead")
+    [letter] = service.wait_dead_letters()
     assert letter.raw == b"?" and reason_of(letter) == "invalid_request"
     service.wait_empty(REQUESTS)
-
-
-def wait_letters(service):
-    """Once there is a queue to look into."""
-    wait_until(lambda: "portal.dead" in service.queues(), lambda: f"portal.dead to be back\n{service.logs()}", 30)
-    return service.wait_dead_letters(1, 30)
 
 
 def test_a_letter_says_all_that_a_replay_needs(service):

@@ -72,6 +72,7 @@ def test_retry_after_is_waited_for(quick, status):
     assert reply["outcome"] == "created" and 1.9 < second["time"] - first["time"] < 5
 
 
+@pytest.mark.slow
 def test_backoff_grows_and_differs(quick):
     """Full jitter: each wait is at most twice as long as the one before could be, and none is like another's."""
     quick.emulator.fault(SESSIONS, match={"customer": "cus_many_2"}, status=500, save=False)
@@ -135,10 +136,11 @@ def test_retries_are_spent_only_while_stripe_serves_others(quick):
     quick.wait_empty(REQUESTS)
 
 
+@pytest.mark.slow
 def test_a_request_that_always_fails_alone_is_not_given_up_and_keeps_nobody_waiting(quick):
     quick.emulator.fault(SESSIONS, match={"customer": "cus_many_2"}, status=500, save=False)
     sent = quick.request({"team_id": quick.some[1], "fresh": True})
-    wait_until(lambda: len(calls_of(quick, sent)) > 6, "more failures than STRIPE_MAX_RETRIES", 60)
+    wait_until(lambda: len(calls_of(quick, sent)) > 4, "more failures than STRIPE_MAX_RETRIES", 60)
     assert quick.replies_to(sent) == [] and quick.dead_letters() == []
     began = time.monotonic()
     other = quick.request({"team_id": quick.some[2], "fresh": True})
