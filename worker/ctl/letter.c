@@ -50,7 +50,11 @@ static void read_headers(struct letter *letter) {
         letter->reason = json_string_value(json_object_get(death, "reason"));
     if (!letter->reason)
         letter->reason = "unknown";
-    letter->error = json_string_value(json_object_get(headers, "x-portal-error"));
+    const json_t *error = json_object_get(headers, "x-portal-error");
+    if (json_is_string(error)) { /* may quote what the sender wrote */
+        size_t length = 0;
+        letter->error = replay_redact(json_string_value(error), json_string_length(error), &length);
+    }
     letter->worker = json_string_value(json_object_get(headers, "x-portal-worker"));
     letter->attempts = json_integer_value(json_object_get(headers, "x-portal-attempts"));
     if (json_whole(json_object_get(headers, "x-portal-next-generation"), 1, GENERATION_MAX, &number))
@@ -92,6 +96,7 @@ int letter_read(struct letter *letter, const struct wire_message *message) {
 void letter_clear(struct letter *letter) {
     json_decref(letter->properties);
     json_decref(letter->body);
+    free(letter->error);
     *letter = (struct letter){0};
 }
 

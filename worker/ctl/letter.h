@@ -17,7 +17,7 @@ struct letter {
     json_t *properties;                 /* all of the message's, amqp_to_json() */
     json_t *body;                       /* NULL: it is no JSON object */
     const char *reason;                 /* x-portal-reason; or, put there by RabbitMQ, "expired" or "rejected" */
-    const char *error;                  /* or NULL */
+    char *error;                        /* without URLs; or NULL */
     const char *worker;                 /* or NULL */
     const char *request_id;             /* or NULL */
     int64_t team_id, user_id;           /* 0: none */
@@ -69,7 +69,7 @@ struct letter_filter {
     }
 
 #define FILTER_HELP                                                                                                    \
-    "  --reason R       with this reason, or one of these: stripe_unavailable,expired; also more than once\n"          \
+    "  --reason R       with this reason, or one of these: stripe_unavailable,expired\n"                               \
     "  --since TIME     put there since: RFC 3339, or how long ago: 30m, 2h, 7d\n"                                     \
     "  --until TIME     put there before\n"                                                                            \
     "  --team ID        that ask for this team\n"

@@ -27,17 +27,24 @@ static bool equal(const json_t *expected, const json_t *actual) {
     return actual && json_equal((json_t *)expected, (json_t *)actual);
 }
 
-/* A portal URL is not told, only that it is not the one. */
-static bool is_secret(const char *where) {
-    static const char end[] = ".session.url";
-    size_t length = strlen(where);
-    return length >= sizeof end - 1 && strcmp(where + length - (sizeof end - 1), end) == 0;
+static bool ends_with(const char *text, const char *end) {
+    size_t length = strlen(text);
+    return length >= strlen(end) && strcmp(text + length - strlen(end), end) == 0;
 }
 
+/* A value for a person, but for a portal URL in it, which is nobody else's business: the caller's to free. */
 static char *shown(const json_t *value, const char *where) {
-    if (json_is_string(value) && json_string_value(value)[0] != '~' && is_secret(where))
-        return strdup("(a URL)");
-    return value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    static const char hidden[] = "(a URL)";
+    json_t *copy = json_deep_copy(value);
+    json_t *session = ends_with(where, ".session") ? copy : json_object_get(copy, "session");
+    const json_t *url = json_object_get(session, "url");
+    char *text = NULL;
+    if (json_is_string(copy) && json_string_value(copy)[0] != '~' && ends_with(where, ".session.url"))
+        text = strdup(hidden);
+    else if (copy && (!json_is_string(url) || json_object_set_new(session, "url", json_string(hidden)) == 0))
+        text = json_dumps(copy, JSON_COMPACT | JSON_ENCODE_ANY);
+    json_decref(copy);
+    return text;
 }
 
 void replay_differences(const json_t *expected, const json_t *actual, const char *where, struct text *found) {

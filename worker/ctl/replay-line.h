@@ -29,6 +29,9 @@ void replay_line_clear(struct replay_line *line);
  * object whose members, called x-…, are put beside. */
 char *replay_line_write(const char *body, size_t length, json_t *properties, json_t *remark);
 
+/* The text with all URLs cut after their host: the caller's to free, NUL-terminated; NULL without memory. */
+char *replay_redact(const char *text, size_t length, size_t *ret_length);
+
 /* Makes properties that were recorded fit to be sent again by another: what only the first sender could use (where the
  * answer went, when it was sent, when it expired) stays as a remark. */
 void replay_tidy(json_t *properties);

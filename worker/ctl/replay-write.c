@@ -33,8 +33,7 @@ static size_t url_rest(const char *text, size_t length) {
     return end;
 }
 
-/* The text with all URLs cut after their host: the caller's to free; NULL without memory. */
-static char *redact(const char *text, size_t length, size_t *ret_length) {
+char *replay_redact(const char *text, size_t length, size_t *ret_length) {
     struct text clean = {0};
     size_t i = 0;
     while (i < length) {
@@ -62,7 +61,7 @@ static json_t *redact_json(const json_t *value);
 
 static json_t *redact_text(const json_t *value) {
     size_t length = 0;
-    char *clean = redact(json_string_value(value), json_string_length(value), &length);
+    char *clean = replay_redact(json_string_value(value), json_string_length(value), &length);
     json_t *text = clean ? json_stringn(clean, length) : NULL;
     free(clean);
     return text;
@@ -124,7 +123,7 @@ static int add_body(json_t *line, const char *body, size_t length) {
     }
     json_decref(json);
     size_t clean_length = 0;
-    AUTOFREE char *clean = redact(body, length, &clean_length);
+    AUTOFREE char *clean = replay_redact(body, length, &clean_length);
     if (!clean)
         return -ENOMEM;
     if (is_clean_text(clean, clean_length))

@@ -34,7 +34,6 @@ static void help(FILE *out) {
           "  --show-url        with --json: do not redact the portal URLs\n\n"
           "A user_id in the properties is sent as the user in AMQP_URL, the only one RabbitMQ takes.\n\n"
           "Examples:\n"
-          "  portalctl capture --count 100 --output today.jsonl\n"
           "  portalctl replay --dry-run today.jsonl\n"
           "  portalctl replay --rate 20 --deadline 15m today.jsonl\n"
           "  portalctl replay --check tests/replay/contract.jsonl\n\n"

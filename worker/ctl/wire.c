@@ -13,7 +13,7 @@
 #include "portalctl.h"
 #include "wire-internal.h"
 
-enum { CLOSE_MS = 3000, AGAIN_MS = 1000 };
+enum { CLOSE_MS = 3000, SETTLE_MS = 300, AGAIN_MS = 1000 };
 
 _Static_assert((int)WIRE_CHANNEL == (int)CHANNEL, "the daemon's code opens this one");
 _Static_assert((int)WIRE_CAUSE_MAX == (int)CAUSE_MAX, "causes are copied");
@@ -25,7 +25,7 @@ static void destroy(struct wire *wire) {
         (void)amqp_destroy_connection(wire->amqp);
     wire->amqp = NULL;
     wire->consuming = wire->asking = wire->blocked = wire->want_room = false;
-    wire->sequence = 0;
+    wire->sequence = wire->settled_at = 0;
     wire->incoming->active = false;
 }
 
@@ -144,6 +144,14 @@ int wire_reopen(struct wire *wire) {
     }
 }
 
+/* A quorum queue takes acknowledgements in its own time: of a channel that closes right after many, RabbitMQ may give
+ * some messages back (its client keeps them back while it is slow), to be sent a second time. */
+static void let_settle(const struct wire *wire) {
+    uint64_t since = ctl_monotonic() - wire->settled_at;
+    if (wire->settled_at > 0 && since < (uint64_t)SETTLE_MS * 1000)
+        (void)poll(NULL, 0, (int)(SETTLE_MS - since / 1000));
+}
+
 /* The library's own amqp_connection_close() would keep every message in memory that is still on its way. */
 static void close_in_order(struct wire *wire) {
     amqp_connection_close_t method = {.reply_code = AMQP_REPLY_SUCCESS, .reply_text = amqp_cstring_bytes("done")};
@@ -166,8 +174,10 @@ static void close_in_order(struct wire *wire) {
 void wire_close(struct wire *wire) {
     if (!wire->incoming)
         return;
-    if (wire->amqp)
+    if (wire->amqp) {
+        let_settle(wire);
         close_in_order(wire);
+    }
     destroy(wire);
     empty_amqp_pool(&wire->incoming->pool);
     free(wire->incoming->raw);
@@ -298,5 +308,6 @@ int wire_settle(struct wire *wire, uint64_t tag, enum wire_settlement settlement
                                                 : amqp_basic_nack(wire->amqp, WIRE_CHANNEL_CONSUME, tag, false, true);
     if (status != AMQP_STATUS_OK)
         return wire_lose(wire, "the connection to RabbitMQ was lost: %s", amqp_error_string2(status));
+    wire->settled_at = ctl_monotonic();
     return 0;
 }

@@ -1,0 +1,218 @@
+"""portalctl as a whole: help, wrong use, settings, what can't be reached, rights, colours. The other test_ctl_*.py try its
+commands one by one, with the helpers here."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+
+import pytest
+
+from bed.process import BUILD, PATIENCE, environment
+from bed.worker import run
+
+COMMANDS = [["status"], ["check"], ["sessions"], ["retry"], ["dead"], ["dead", "list"], ["dead", "show"], ["dead", "requeue"],
+            ["dead", "drop"], ["request"], ["replay"], ["capture"], ["migrate"], ["purge"]]
+# Each command as it would be used, and the settings that it needs.
+USED = [(["request", "--team", "1"], {"AMQP_URL"}), (["replay", "FILE"], {"AMQP_URL"}), (["capture"], {"AMQP_URL"}),
+        (["dead", "list"], {"AMQP_URL"}), (["dead", "show"], {"AMQP_URL"}), (["dead", "drop", "--all", "--yes"], {"AMQP_URL"}),
+        (["dead", "requeue", "--all"], {"AMQP_URL"}), (["retry", "r-1"], {"AMQP_URL", "DATABASE_URL"}),
+        (["sessions"], {"DATABASE_URL"}), (["purge"], {"DATABASE_URL"}), (["status"], {"AMQP_URL", "DATABASE_URL"})]
+DONE, FAILED, REDIRECT, REFUSED, RETRYABLE = range(5)
+USAGE, BAD_FILE, NO_FILE, UNAVAILABLE, LATE, DENIED, SETTINGS, INTERRUPTED = 64, 65, 66, 69, 75, 77, 78, 130
+
+
+class Result:
+    """What a run of portalctl gave."""
+
+    def __init__(self, status, output, errors):
+        self.status, self.output, self.errors = status, output, errors
+
+    @property
+    def json(self):
+        return json.loads(self.output)
+
+    @property
+    def lines(self):
+        return [json.loads(line) for line in self.output.splitlines()]
+
+    def __repr__(self):
+        return f"exit status {self.status}\n--- output\n{self.output}\n--- errors\n{self.errors}"
+
+
+def portalctl(service, *arguments, seconds=PATIENCE, **changes):
+    """Runs it with the settings of the service's workers."""
+    return Result(*run(service.settings(**changes), *arguments, seconds=seconds, program="portalctl"))
+
+
+def start(service, *arguments, **options):
+    """Starts it; output and errors are pipes unless told otherwise."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen([BUILD / "portalctl", *map(str, arguments)], env=environment(**service.settings()), text=True,
+                            cwd="/", **streams)
+
+
+def finish(process, seconds=PATIENCE):
+    output, errors = process.communicate(timeout=seconds)
+    return Result(process.returncode, output, errors)
+
+
+def on_terminal(service, *arguments, seconds=PATIENCE, answer=None, **more):
+    """Runs it on a terminal of its own; returns the exit status and all that the terminal showed."""
+    leader, follower = pty.openpty()
+    settings = environment(TERM="xterm", **service.settings(), **more)
+    process = subprocess.Popen([BUILD / "portalctl", *map(str, arguments)], env=settings, cwd="/", stdin=follower,
+                               stdout=follower, stderr=follower, start_new_session=True)
+    os.close(follower)
+    shown, end = b"", time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not select.select([leader], [], [], 0.1)[0]:
+            continue
+        try:
+            shown += os.read(leader, 65536)
+        except OSError:  # the last of those who had it open has ended
+            break
+        if answer and b"[y/N]" in shown:
+            os.write(leader, answer)
+            answer = None
+    os.close(leader)
+    return process.wait(seconds), shown.decode()
+
+
+# --- help and wrong use ---
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_says_how_it_is_used_with_examples(command):
+    status, output, errors = run({}, *command, "--help", program="portalctl")
+    assert (status, errors) == (0, "")
+    assert output.startswith(f"Usage: portalctl {' '.join(command)}")
+    assert re.search(rf"^Examples?:\n  .*portalctl {' '.join(command)}", output, re.MULTILINE)
+    assert max(map(len, output.splitlines())) <= 100
+
+
+def test_help_leads_from_a_failed_request_to_its_replay():
+    _, output, _ = run({}, "--help", program="portalctl")
+    for words in ("sessions --outcome failed", "retry", "dead list", "dead requeue", "AMQP_URL", "DATABASE_URL", "NO_COLOR"):
+        assert words in output
+
+
+@pytest.mark.parametrize("command", [[], *COMMANDS], ids=lambda command: " ".join(command) or "none")
+def test_an_unknown_option_is_refused_with_a_hint(command):
+    status, output, errors = run({}, *command, "--frobnicate", program="portalctl")
+    assert (status, output) == (USAGE, "")
+    assert "frobnicate" in errors and f"\"{' '.join(['portalctl', *command])} --help\"" in errors
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["frobnicate"], "frobnicate"), (["dead", "frobnicate"], "frobnicate"), (["replay"], "which file"),
+    (["retry"], "which requests"), (["dead", "requeue"], "which ones"), (["dead", "drop", "--yes"], "which ones"),
+    (["dead", "drop", "--all"], "--yes"), (["status", "now"], "now"), (["purge", "--older-than", "soon"], "soon"),
+    (["sessions", "--since", "yesterday"], "yesterday"), (["sessions", "--outcome", "good"], "good"),
+    (["sessions", "--team", "-1"], "-1"), (["sessions", "a b"], "a b"), (["dead", "list", "--team", "x"], "x"),
+    (["replay", "--rate", "many", "-"], "many"), (["replay", "--concurrency", "0", "-"], "0"),
+    (["replay", "--run", "a b", "-"], "a b"), (["status", "--watch=0"], "watch"), (["capture", "r-1"], "--dead"),
+    (["request", "--team", "1", "--reply-to", "q"], "--no-wait"), (["request", "--team", "1", "extra"], "extra"),
+    (["request", "--team", "1", "--subscription", "sub_1"], "--flow"),
+])
+def test_wrong_use_is_named(arguments, words):
+    status, output, errors = run({}, *arguments, program="portalctl")
+    assert (status, output) == (USAGE, "")
+    assert words in errors and "--help" in errors
+
+
+# --- settings, connections, rights ---
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "one.jsonl"
+    path.write_text('{"request": {"request_id": "file-{run}", "team_id": 1}}\n')
+    return path
+
+
+def filled(arguments, file):
+    return [file if one == "FILE" else one for one in arguments]
+
+
+@pytest.mark.parametrize("arguments, needed", USED, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_only_the_settings_that_it_needs_are_asked_for(file, arguments, needed):
+    status, output, errors = run({}, *filled(arguments, file), program="portalctl")
+    assert (status, output) == (SETTINGS, "")
+    assert re.findall(r"portalctl: ([A-Z_]+) is not set", errors)[0] in needed
+    assert not re.search(r"STRIPE|\bBASE_URL", errors)
+
+
+@pytest.mark.parametrize("arguments, needed", USED, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_what_is_not_there_is_named_with_a_next_step_and_without_a_password(file, arguments, needed):
+    away = {"AMQP_URL": "amqp://portal:top5ecret@127.0.0.1:1/", "DATABASE_URL": "postgresql://portal:top5ecret@127.0.0.1:1/x"}
+    status, output, errors = run({name: away[name] for name in needed}, *filled(arguments, file), program="portalctl")
+    assert status == UNAVAILABLE
+    assert "127.0.0.1" in output + errors and "5ecret" not in output + errors
+    assert "portalctl check" in errors or arguments == ["status"]
+
+
+def test_a_wrong_password_is_a_matter_of_rights(service):
+    wrong = service.amqp_url.replace(":" + service.bed.worker_password, ":top5ecret")
+    result = portalctl(service, "dead", "list", AMQP_URL=wrong)
+    assert result.status == DENIED and "refuses user or password" in result.errors and "5ecret" not in result.errors
+    wrong = service.database_url.replace(":" + service.bed.database_password, ":top5ecret")
+    result = portalctl(service, "sessions", DATABASE_URL=wrong)
+    assert result.status == UNAVAILABLE and "DATABASE_URL" in result.errors and "5ecret" not in result.errors
+
+
+@pytest.mark.parametrize("arguments", [one for one, needed in USED if needed == {"AMQP_URL"}], ids=" ".join)
+def test_a_missing_right_at_the_broker_is_named(service, file, arguments):
+    service.declare()
+    service.request(raw=b"not JSON", reply_to=None)  # something for portal.dead
+    service.start_worker()
+    service.wait_empty()
+    service.bed.rabbitmq.set_permissions(service.name, "portal", configure="^$", write="^$", read="^$")
+    try:
+        result = portalctl(service, *filled(arguments, file))
+    finally:
+        service.bed.rabbitmq.set_permissions(service.name, "portal")
+    assert result.status == DENIED, result
+    assert "ACCESS_REFUSED" in result.errors and "rabbitmqctl list_permissions" in result.errors
+
+
+@pytest.mark.parametrize("arguments", [["sessions"], ["purge"], ["retry", "r-1"]], ids=" ".join)
+def test_a_missing_right_in_the_database_is_named(service, arguments):
+    service.declare()
+    service.query("CREATE ROLE nobody_of_portal LOGIN PASSWORD 'x'")
+    try:
+        result = portalctl(service, *arguments, DATABASE_URL=service.bed.postgres.url(service.name, "nobody_of_portal", "x"))
+    finally:
+        service.query("DROP ROLE nobody_of_portal")
+    assert result.status == DENIED and "GRANT portal_worker" in result.errors, result
+
+
+def test_a_missing_schema_is_named(service):
+    service.query("DROP SCHEMA portal CASCADE")
+    result = portalctl(service, "sessions")
+    assert result.status == FAILED and "portalctl migrate" in result.errors, result
+
+
+# --- the terminal ---
+
+def test_colours_are_for_terminals_only(service):
+    service.emulator.product()
+    team = service.team()
+    service.start_worker()
+    service.ask({"team_id": team})
+    assert "\033[" not in portalctl(service, "sessions").output
+    status, shown = on_terminal(service, "sessions")
+    assert status == 0 and "\033[32mcreated" in shown
+    status, shown = on_terminal(service, "sessions", NO_COLOR="1")
+    assert status == 0 and "\033[" not in shown and "created" in shown
+
+
+def test_what_strangers_wrote_does_not_reach_the_terminal_as_it_is(service):
+    service.start_worker()
+    service.request(raw=b"\033[2J\033]0;owned\007", reply_to=None, message_id="\033[31mred", correlation_id="\033[2Jx")
+    service.wait_empty()
+    for command in ("list", "show"):
+        _, shown = on_terminal(service, "dead", command)
+        assert "\033[2J" not in shown and "\033]0" not in shown and "\033[31mred" not in shown
+        assert "owned" in shown or command == "list"
