@@ -73,10 +73,8 @@ int timestamp_parse(const char *string, uint64_t *ret) {
     if (tm.tm_mday != day)
         return -EINVAL;
     seconds += leap - offset;
-    if (seconds < 0) { /* before 1970: long past is all that anybody asks of it */
-        *ret = 1;
-        return 0;
-    }
+    if (seconds < 0)
+        return -EINVAL;
     *ret = (uint64_t)seconds * 1000000 + microseconds;
     return 0;
 }
