@@ -129,6 +129,16 @@ def pair(deployment):
     return deployment
 
 
+def test_lintian_finds_no_error_in_the_package(packages):
+    done = subprocess.run(["lintian", "--allow-root", "--fail-on", "error", packages["old"]], text=True, timeout=120,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout
+    text = subprocess.run(["dpkg-deb", "--fsys-tarfile", packages["old"]], stdout=subprocess.PIPE, check=True).stdout
+    licence = subprocess.run(["tar", "--extract", "--to-stdout", "./usr/share/doc/portal-worker/copyright"],
+                             input=text, stdout=subprocess.PIPE, check=True).stdout
+    assert b"No licence has been granted yet" in licence
+
+
 def test_a_worker_waits_for_its_settings_then_serves_in_its_sandbox(deployment):
     box, service = deployment.box, deployment.service
     deployment.install()
