@@ -63,7 +63,7 @@ def finish(process, seconds=PATIENCE):
 def on_terminal(service, *arguments, seconds=PATIENCE, answer=None, **more):
     """Runs it on a terminal of its own; returns the exit status and all that the terminal showed."""
     leader, follower = pty.openpty()
-    settings = environment(TERM="xterm", **service.settings(), **more)
+    settings = environment(**{"TERM": "xterm", **service.settings(), **more})
     process = subprocess.Popen([BUILD / "portalctl", *map(str, arguments)], env=settings, cwd="/", stdin=follower,
                                stdout=follower, stderr=follower, start_new_session=True)
     os.close(follower)

@@ -38,7 +38,7 @@ static unsigned width_of(const char *text) {
 
 void grid_begin(struct grid *grid, FILE *out, const char *const *titles) {
     grid->out = out;
-    grid->columns = grid->count = 0;
+    grid->columns = grid->count = grid->padding = 0;
     grid->printed_titles = false;
     grid->look = look_of(out);
     for (; titles[grid->columns]; grid->columns++) {
@@ -48,18 +48,20 @@ void grid_begin(struct grid *grid, FILE *out, const char *const *titles) {
     }
 }
 
-static void print_cell(const struct grid *grid, unsigned column, const char *text, const char *colour) {
-    if (colour && *colour)
-        fputs(colour, grid->out);
+static void print_cell(struct grid *grid, unsigned column, const char *text, const char *colour) {
     text = text ? text : "-";
-    if (column + 1 < grid->columns || *text != ' ')
+    bool blank = strcmp(text, " ") == 0;
+    if (!blank) {
+        fprintf(grid->out, "%*s%s", (int)grid->padding, "", colour ? colour : "");
         ctl_write_text(grid->out, text);
-    if (colour && *colour)
-        fputs(grid->look.plain, grid->out);
-    if (column + 1 == grid->columns)
-        fputc('\n', grid->out);
-    else
-        fprintf(grid->out, "%*s", (int)(grid->widths[column] + 2 - width_of(text)), "");
+        fputs(colour && *colour ? grid->look.plain : "", grid->out);
+        grid->padding = 0;
+    }
+    grid->padding += grid->widths[column] + 2 - (blank ? 0 : width_of(text));
+    if (column + 1 < grid->columns)
+        return;
+    fputc('\n', grid->out);
+    grid->padding = 0;
 }
 
 static void grid_flush(struct grid *grid) {

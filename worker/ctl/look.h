@@ -32,6 +32,7 @@ struct grid {
     } cells[GRID_ROWS_KEPT * GRID_COLUMNS_MAX];
     unsigned count; /* cells kept */
     bool printed_titles;
+    unsigned padding; /* owed before the row's next cell */
     struct look look;
 };
 

@@ -119,7 +119,7 @@ static void print_pauses(FILE *out, const json_t *workers) {
 }
 
 static void print_queues(FILE *out, const json_t *queues) {
-    static const char *const titles[] = {"QUEUE", "WAITING", "CONSUMERS", "", NULL};
+    static const char *const titles[] = {"QUEUE", "WAITING", "CONSUMERS", " ", NULL};
     struct grid grid;
     const char *name;
     const json_t *queue;
@@ -142,7 +142,7 @@ static void print_queues(FILE *out, const json_t *queues) {
 }
 
 static void print_limits(FILE *out, const json_t *limits) {
-    static const char *const titles[] = {"STRIPE ENDPOINT", "ACCOUNT", "LIMIT", "BOOKED AHEAD", "", NULL};
+    static const char *const titles[] = {"STRIPE ENDPOINT", "ACCOUNT", "LIMIT", "BOOKED AHEAD", " ", NULL};
     struct grid grid;
     size_t i;
     const json_t *limit;
