@@ -230,7 +230,9 @@ static void give_up(struct job *job, const struct refusal *refusal) {
 
 static void use_next_key(struct job *job, const struct refusal *refusal) {
     job->key_number++;
-    job->keys_walked += job->portal->calls.served > job->errand.served_before;
+    /* a failure that Stripe remembers counts only if it has served others since; whatever else it says shows it at work
+     */
+    job->keys_walked += refusal->status < 500 || job->portal->calls.served > job->errand.served_before;
     if (job->keys_walked >= KEY_NUMBERS_MAX)
         give_up(job, refusal);
     else
