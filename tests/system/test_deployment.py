@@ -147,6 +147,10 @@ def test_a_worker_waits_for_its_settings_then_serves_in_its_sandbox(deployment):
     assert box.systemctl("is-active", "portal-worker-purge.timer").strip() == "active"
 
     deployment.give()
+    [example] = re.findall(r"^# (systemd-run .*--check)$", (ROOT / "systemd/man/portal-worker.8").read_text(),
+                           re.MULTILINE | re.DOTALL)
+    checked = box.run("bash", "-euc", example.replace("\\e\n", "\\\n"))
+    assert checked.count(": ok\n") == 3, checked
     box.systemctl("start", PLAIN)
     assert service.ask({"team_id": service.team()})["outcome"] == "created"
     deployment.wait_status(PLAIN, "in hand", "requests/s")
