@@ -121,8 +121,8 @@ void errands_restart(struct portal *portal, uint64_t older_us);
  * it is only a matter of time. `waiting`: how many calls want one. */
 bool limits_take(struct portal *portal, enum endpoint endpoint, unsigned waiting);
 
-/* Looks again then whether a call may be sent. */
-void limits_wake_at(struct portal *portal, uint64_t monotonic);
+/* Looks again at that time, microseconds, monotonic, whether a call may be sent. */
+void limits_wake_at(struct portal *portal, uint64_t at);
 
 /* Stripe answered 429: nobody in the fleet calls for `wait_us`, and all call at half the rate for a while. */
 void limits_slow_down(struct portal *portal, enum endpoint endpoint, uint64_t wait_us);
