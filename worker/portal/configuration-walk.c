@@ -171,6 +171,21 @@ static bool is_fresh(const struct configuration *configuration, const struct con
            strncmp(row->fingerprint, configuration->writing, strlen(configuration->writing)) == 0;
 }
 
+/* One that another worker has found gone and forgotten is not brought back by being refreshed. */
+static void refresh_leased(struct configuration *configuration, struct configuration_row *row) {
+    bool fresh = row->id && is_fresh(configuration, row), gone = !row->id;
+    if (gone)
+        text_replace(&configuration->id, NULL);
+    else if (!configuration->stale)
+        take_row(configuration, row);
+    if (!row->leased)
+        end_walk(configuration); /* somebody else is at it */
+    else if (fresh || gone || configuration->stale || !configuration->product)
+        release(configuration);
+    else
+        read_prices(configuration);
+}
+
 static void leased(struct store_task *task, enum store_status status) {
     struct configuration *configuration = of_task(task);
     struct configuration_row *row = &task->configuration;
@@ -178,17 +193,9 @@ static void leased(struct store_task *task, enum store_status status) {
         return;
     configuration->forgotten = row->forgotten;
     bool granted = row->leased;
-    if (configuration->refreshing) {
-        bool fresh = row->id && is_fresh(configuration, row);
-        if (row->id && !configuration->stale)
-            take_row(configuration, row);
-        if (!granted)
-            end_walk(configuration); /* somebody else is at it */
-        else if (fresh || configuration->stale || !configuration->product)
-            release(configuration);
-        else
-            read_prices(configuration);
-    } else if (row->id) {
+    if (configuration->refreshing)
+        refresh_leased(configuration, row);
+    else if (row->id) {
         take_row(configuration, row);
         if (granted)
             release(configuration);
