@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from bed.process import BUILD, PATIENCE, environment
+from bed.process import BUILD, PATIENCE, ROOT, environment, wait_until
 from bed.worker import run
 
 COMMANDS = [["status"], ["check"], ["sessions"], ["retry"], ["dead"], ["dead", "list"], ["dead", "show"], ["dead", "requeue"],
@@ -138,7 +138,7 @@ def filled(arguments, file):
 
 @pytest.mark.parametrize("arguments, needed", USED, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_only_the_settings_that_it_needs_are_asked_for(file, arguments, needed):
-    status, output, errors = run({}, *filled(arguments, file), program="portalctl")
+    status, output, errors = run({"PORTALCTL_SETTINGS": "/nowhere"}, *filled(arguments, file), program="portalctl")
     assert (status, output) == (SETTINGS, "")
     assert re.findall(r"portalctl: ([A-Z_]+) is not set", errors)[0] in needed
     assert not re.search(r"STRIPE|\bBASE_URL", errors)
@@ -151,6 +151,24 @@ def test_what_is_not_there_is_named_with_a_next_step_and_without_a_password(file
     assert status == UNAVAILABLE
     assert "127.0.0.1" in output + errors and "5ecret" not in output + errors
     assert "portalctl check" in errors or arguments == ["status"]
+
+
+def test_settings_of_the_installed_units_are_found(service, tmp_path):
+    (tmp_path / "credentials").mkdir()
+    for name in ("AMQP_URL", "DATABASE_URL"):
+        (tmp_path / "credentials" / name).write_text(service.settings()[name] + "\n")
+    (tmp_path / "portal-worker.env").write_text('# remark\nBASE_URL="https://app.example.com"\n'
+                                                "PORTAL_DEADLINE_SECONDS=soon\n")
+    service.declare()
+    installed = {"PORTALCTL_SETTINGS": tmp_path}
+    status, _, errors = run(installed, "sessions", program="portalctl")
+    assert (status, errors) == (DONE, "no answers\n")
+    status, _, errors = run(installed, "retry", "r-1", program="portalctl")
+    assert status == SETTINGS and 'PORTAL_DEADLINE_SECONDS is "soon"' in errors
+    status, _, errors = run({**installed, "PORTAL_DEADLINE_SECONDS": "60"}, "dead", "requeue", "--all", program="portalctl")
+    assert status == DONE, errors
+    status, _, errors = run({**installed, "AMQP_URL": "amqp://127.0.0.1:1"}, "sessions", program="portalctl")
+    assert status == SETTINGS, "what is in the environment is not mixed with them"
 
 
 def test_a_wrong_password_is_a_matter_of_rights(service):
@@ -216,3 +234,56 @@ def test_what_strangers_wrote_does_not_reach_the_terminal_as_it_is(service):
         _, shown = on_terminal(service, "dead", command)
         assert "\033[2J" not in shown and "\033]0" not in shown and "\033[31mred" not in shown
         assert "owned" in shown or command == "list"
+
+
+# --- man page and completion ---
+
+def options_of(command):
+    _, output, _ = run({}, *command, "--help", program="portalctl")
+    return set(re.findall(r"^  (--[a-z-]+)", output, re.MULTILINE))
+
+
+def test_the_man_page_has_every_command_and_option():
+    page = subprocess.run(["mandoc", "-T", "utf8", ROOT / "systemd/man/portalctl.1"], check=True, text=True, stdout=subprocess.PIPE,
+                          env=environment()).stdout
+    page = re.sub(r".\010", "", page).replace("‐", "-")
+    for command in COMMANDS:
+        missing = {option for option in options_of(command) if option not in page}
+        assert " ".join(command) in page and not missing, (command, missing)
+
+
+def complete(*words):
+    script = f"source {ROOT}/systemd/completion/portalctl.bash\nCOMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1))\n_portalctl\n" \
+             'printf "%s\\n" "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-euc", script, "bash", BUILD / "portalctl", *words], check=True, text=True,
+                          stdout=subprocess.PIPE, env=environment(), cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_completion_offers_every_command_and_option():
+    assert complete("") == {command[0] for command in COMMANDS} and complete("dead", "") == {"list", "show", "requeue", "drop"}
+    assert complete("re") == {"retry", "request", "replay"} and complete("--") == {"--help", "--version"}
+    for command in COMMANDS:
+        assert complete(*command, "--") == options_of(command) | {"--help"}
+    assert complete("dead", "list", "--reason", "ex") == {"expired"}
+    assert complete("sessions", "--limit", "5", "--outcome", "") == {"created", "reused", "redirect", "failed"}
+    assert "README.md" in complete("replay", "--check", "READ")
+
+
+def test_the_rights_that_the_man_page_names_suffice(service):
+    page = (ROOT / "systemd/man/portalctl.1").read_text().replace("\\e", "\\")
+    configure, write, read = re.findall(r"^    '(\^\(portal.*?\)\$)'", page, re.MULTILINE)
+    service.emulator.product()
+    service.bed.rabbitmq.set_permissions(service.name, "portal", *(one.replace("\\", "\\\\") for one in (configure, write, read)))
+    service.start_worker()
+    service.declare()
+    team = service.team()
+    assert portalctl(service, "request", "--team", str(team)).status == DONE
+    service.request(raw=b"x", reply_to=None)
+    service.request({"request_id": "r-1", "team_id": team}, reply_to="portal.replies")
+    service.wait_empty()
+    wait_until(lambda: service.query("SELECT 1 FROM portal.workers"), "a sign of life")
+    for arguments in (["capture", "--for", "1s"], ["dead", "list"], ["dead", "requeue", "--all", "--force"], ["status"],
+                      ["retry", "--force", "r-1"], ["dead", "drop", "--all", "--yes"]):
+        result = portalctl(service, *arguments)
+        assert result.status == DONE, (arguments, result)

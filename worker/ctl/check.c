@@ -18,7 +18,7 @@ static void help(FILE *out) {
           "  --json           a line of JSON for each\n\n"
           "Examples:\n"
           "  portalctl check\n"
-          "  systemd-run --pipe --wait -p EnvironmentFile=/etc/portal-worker/environment portalctl check\n\n"
+          "  portalctl check --json | jq 'select(.result != \"ok\")'\n\n"
           "Exit status: 0 all is right; 1 something is not; and those of \"portalctl --help\".\n",
           out);
 }

@@ -2,12 +2,18 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "portal/text.h"
 #include "portalctl.h"
 
+#define DIRECTORY "/etc/portal-worker"
+
+enum { PATH_SIZE = 4096, LINE_SIZE = 8192 };
+
 static const char hint[] =
-    "portalctl takes the worker's settings from the environment; \"portal-worker --help\" lists them.";
+    "They are the worker's settings, from the environment or, where all secrets are unset and as root, from\n"
+    "  " DIRECTORY "; \"portal-worker --help\" lists them.";
 
 int ctl_settings(struct settings *settings, const char *const *names) {
     AUTOFREE char *lines = NULL;
@@ -36,4 +42,53 @@ int ctl_settings(struct settings *settings, const char *const *names) {
 
 void ctl_settings_free(struct settings *settings) {
     settings_free(settings);
+}
+
+/* ---- those of the package's units ---- */
+
+/* A line of systemd.exec(5)'s EnvironmentFile=, as an administrator writes it: NAME=VALUE, perhaps in quotes. */
+static void take_line(char *line) {
+    char *value = strchr(line, '=');
+    size_t length = strcspn(line, "=");
+    if (!value || length == 0 || strspn(line, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != length)
+        return;
+    *value++ = '\0';
+    size_t end = strlen(value);
+    while (end > 0 && strchr(" \t\r\n", value[end - 1]))
+        value[--end] = '\0';
+    if (end >= 2 && (*value == '"' || *value == '\'') && value[end - 1] == *value) {
+        value[end - 1] = '\0';
+        value++;
+    }
+    (void)setenv(line, value, 0); /* what is set already wins */
+}
+
+static void take_file(const char *path) {
+    char line[LINE_SIZE];
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return;
+    while (fgets(line, sizeof line, file))
+        take_line(line);
+    (void)fclose(file);
+}
+
+void ctl_settings_installed(void) {
+    static const char *const secrets[] = {"CREDENTIALS_DIRECTORY", "AMQP_URL", "DATABASE_URL", "STRIPE_SECRET_KEY",
+                                          "STRIPE_SECRET_KEY_FILE"};
+    const char *directory = getenv("PORTALCTL_SETTINGS");
+    char path[PATH_SIZE];
+    for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++) {
+        const char *value = getenv(secrets[i]);
+        if (value && *value)
+            return;
+    }
+    directory = directory ? directory : DIRECTORY;
+    if ((size_t)snprintf(path, sizeof path, "%s/credentials", directory) >= sizeof path ||
+        access(path, R_OK | X_OK) < 0)
+        return;
+    if (setenv("CREDENTIALS_DIRECTORY", path, 1) < 0)
+        return;
+    (void)snprintf(path, sizeof path, "%s/portal-worker.env", directory);
+    take_file(path);
 }

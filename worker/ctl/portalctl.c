@@ -32,7 +32,8 @@ static void help(FILE *out) {
           "  portalctl dead requeue --reason stripe_unavailable send those again\n\n"
           "Settings are the worker's own, from the environment: AMQP_URL for what has to do with\n"
           "requests and queues, DATABASE_URL for answers and workers. Secrets may also be files in\n"
-          "$CREDENTIALS_DIRECTORY. Colours are for terminals only; NO_COLOR=1 turns them off.\n\n"
+          "$CREDENTIALS_DIRECTORY. With none of them set, root has those in /etc/portal-worker.\n"
+          "Colours are for terminals only; NO_COLOR=1 turns them off.\n\n"
           "Exit status: 0 done; 1 not all of it worked; 64 wrong use; 65, 66 a file is wrong or can't\n"
           "be read; 69 RabbitMQ or PostgreSQL can't be reached; 75 no reply in time; 77 they refuse the\n"
           "user something; 78 a setting is missing or wrong; 130 interrupted. \"request\" has more.\n",
@@ -74,5 +75,6 @@ int main(int argc, char **argv) {
     }
     if (argc > 0)
         argv[0] = name;
+    ctl_settings_installed();
     return finish(ctl_run(commands, COMMANDS, help, argc, argv));
 }

@@ -86,6 +86,12 @@ int ctl_no_more(int argc, char **argv);
  * settings are the caller's; or an exit status. */
 int ctl_settings(struct settings *settings, const char *const *names);
 
+/* Where the environment has none of the secrets, takes those that the package's units have, and their settings, as far
+ * as this user may read them: $PORTALCTL_SETTINGS/credentials and …/portal-worker.env, by default in
+ * /etc/portal-worker.
+ */
+void ctl_settings_installed(void);
+
 /* For __attribute__((cleanup)). */
 void ctl_settings_free(struct settings *settings);
 #define AUTOSETTINGS __attribute__((cleanup(ctl_settings_free)))
