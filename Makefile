@@ -231,8 +231,8 @@ COVERAGE_FLAGS := --coverage -fprofile-update=atomic -O0 -U_FORTIFY_SOURCE
 .PHONY: coverage
 coverage: packages  ## lines and branches of worker/ that the tests reach; pages in build/coverage/html
 	@find $(BUILD)/coverage -name '*.gcda' -delete 2>/dev/null || true
-	@+CFLAGS='$(COVERAGE_FLAGS)' LDFLAGS=--coverage $(MAKE) BUILD=$(BUILD)/coverage coverage-tests
-	@tests/coverage $(BUILD)/coverage
+	@+CFLAGS='$(COVERAGE_FLAGS)' LDFLAGS=--coverage $(MAKE) BUILD=$(BUILD)/coverage coverage-tests; \
+	status=$$?; tests/coverage $(BUILD)/coverage && exit $$status
 
 .PHONY: coverage-tests
 coverage-tests: packages
