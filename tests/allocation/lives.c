@@ -204,7 +204,7 @@ static void settle_usual(struct scenario *scenario) {
     scenario->workers = 1;
     scenario->net_us = 1000;
     scenario->database_us = 2000;
-    scenario->stripe_us = 100 * 1000;
+    scenario->stripe_us = UINT64_C(100) * 1000;
     scenario->page = 2;
 }
 

@@ -195,7 +195,7 @@ static void check_hold(struct worker *worker) {
     bool held = false;
     for (enum link_id link = LINK_BROKER; link < LINKS; link++)
         held = held || is_down_since(worker, link, hold);
-    if (!held)
+    if (!held || worker->stalled_until + SECOND_US > worker->world->clock.now)
         return;
     TAILQ_FOREACH(job, &portal->jobs, all)
     if (!job->leaving && job->state != JOB_LEAVING && portal_now(portal) - job->delivered_at > hold)

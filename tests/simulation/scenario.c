@@ -173,7 +173,7 @@ static void draw_sendings(struct scenario *scenario, struct chance *chance, unsi
     struct ask crowd; /* what many ask for at once */
     bool bad_rows = chance_in(chance, 1, 4), poison = chance_in(chance, 1, 12);
     unsigned repeats = PICK(chance, 0, 5, 15), crowds = PICK(chance, 0, 30, 90);
-    bool tired = chance_in(chance, 1, 6); /* the queue has seen trouble before */
+    bool tired = chance_in(chance, 1, 4); /* the queue has seen trouble before */
     unsigned poisonous = poison ? (unsigned)chance_between(chance, 1, 2) : 0;
     scenario->sendings = calloc(steps > 0 ? steps : 1, sizeof *scenario->sendings);
     if (!scenario->sendings)
@@ -207,7 +207,7 @@ static void draw_sendings(struct scenario *scenario, struct chance *chance, unsi
         if (tired && chance_in(chance, 1, 4))
             sending->returns = (uint32_t)chance_between(chance, SUSPECTS_FROM - 2, SUSPECTS_FROM + 1);
         if (sending->returns >= SUSPECTS_FROM)
-            sending->tries = (uint32_t)chance_below(chance, 3);
+            sending->tries = PICK(chance, 0, 1, 2, 2, 2, 3);
     }
 }
 
@@ -228,14 +228,44 @@ static uint64_t draw_lasts(struct chance *chance, enum fault_kind kind) {
     }
 }
 
-static void draw_faults(struct scenario *scenario, struct chance *chance, unsigned steps) {
-    enum fault_kind kinds[6];
-    unsigned variety = (unsigned)chance_below(chance, 6);
-    unsigned most = PICK(chance, 2, 6, 20);
-    if (variety == 0)
-        return; /* a calm world */
+/* Troubles that are worse together: blows, and the bad weather in which they fall. */
+static const enum fault_kind pairs[][2] = {
+    {FAULT_CONSUMER_LOST, FAULT_STRIPE_SLOW},
+    {FAULT_CONSUMER_LOST, FAULT_STORE_SLOW},
+    {FAULT_STORE_LOST, FAULT_CRASH},
+    {FAULT_STORE_LOST, FAULT_TERMINATE},
+    {FAULT_STORE_FAILS, FAULT_STORE_LOST},
+    {FAULT_CRASH_AT_CALL, FAULT_STRIPE_FLAKY},
+    {FAULT_CONFIGURATION_GONE, FAULT_STORE_LOST},
+    {FAULT_PUBLISHER_LOST, FAULT_REPLIES_FULL},
+    {FAULT_CONFIGURATION_GONE, FAULT_PRODUCT_CHANGES},
+    {FAULT_STALL, FAULT_CONSUMER_LOST},
+};
+
+/* Result: how many kinds of trouble there are; 0: a calm world. */
+static unsigned draw_kinds(struct chance *chance, enum fault_kind kinds[6]) {
+    unsigned variety = (unsigned)chance_below(chance, 9);
+    if (variety >= 6) {
+        const enum fault_kind *pair = pairs[chance_below(chance, sizeof pairs / sizeof *pairs)];
+        kinds[0] = kinds[1] = pair[0];
+        kinds[2] = pair[1];
+        return 3;
+    }
     for (unsigned i = 0; i < variety; i++)
         kinds[i] = (enum fault_kind)chance_below(chance, FAULT_KINDS);
+    return variety;
+}
+
+static void draw_faults(struct scenario *scenario, struct chance *chance, unsigned steps) {
+    enum fault_kind kinds[6];
+    unsigned variety = draw_kinds(chance, kinds);
+    unsigned most = PICK(chance, 2, 6, 20, 40);
+    if (variety == 0)
+        return;
+    bool burst = chance_in(chance, 1, 3); /* all within a few seconds */
+    bool same = chance_in(chance, 1, 2);  /* always at the same worker, team, product */
+    uint64_t from = burst ? chance_below(chance, scenario->ends_at) : 0;
+    uint64_t span = burst ? PICK(chance, 1, 10) * SECOND_US : scenario->ends_at;
     scenario->fault_count = (unsigned)chance_between(chance, 1, most < steps + 1 ? most : steps + 1);
     scenario->faults = calloc(scenario->fault_count, sizeof *scenario->faults);
     if (!scenario->faults)
@@ -243,10 +273,15 @@ static void draw_faults(struct scenario *scenario, struct chance *chance, unsign
     for (unsigned i = 0; i < scenario->fault_count; i++) {
         struct fault *fault = &scenario->faults[i];
         fault->kind = kinds[chance_below(chance, variety)];
-        fault->at = chance_below(chance, scenario->ends_at);
+        fault->at = from + chance_below(chance, span);
         fault->lasts = draw_lasts(chance, fault->kind);
-        fault->target = (unsigned)chance_next(chance) & 0xffff;
+        fault->target = same && i > 0 ? scenario->faults[0].target : (unsigned)chance_next(chance) & 0xffff;
         fault->calls = (unsigned)chance_between(chance, 1, 40);
+        if (i == 0 && kinds[0] == kinds[1]) {
+            fault->kind = kinds[variety - 1];
+            fault->at = from;
+            fault->lasts = 30 * SECOND_US;
+        }
         scenario->faults_of_kind[fault->kind]++;
     }
 }
