@@ -133,3 +133,14 @@ def test_a_worker_that_stops_leaves_no_lease_behind(service):
     service.emulator.clear_faults()
     service.start_worker()
     assert service.wait_reply(sent, 15)["outcome"] == "created"
+
+
+def test_a_worker_that_is_stopped_while_it_connects_ends_in_order(service):
+    """At any moment of its beginning."""
+    service.declare()
+    for number in range(30):
+        worker = service.start_worker(ready=False)
+        wait_until(lambda worker=worker: "runs as" in worker.text(), "it to run", every=0.001)
+        time.sleep(number / 1000)
+        worker.send(signal.SIGTERM)
+        assert worker.wait() == 0, worker.tail()

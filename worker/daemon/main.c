@@ -1,4 +1,5 @@
 /* main.c — the program: options, settings, then the service. */
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -10,6 +11,7 @@
 #include <sys/resource.h>
 #include <sysexits.h>
 #include <syslog.h>
+#include <unistd.h>
 
 #include "daemon/log.h"
 #include "daemon/messages.h"
@@ -117,6 +119,27 @@ static int run(struct settings *settings) {
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* Whether this is the only thread; not where that can't be told. */
+static bool is_alone(void) {
+    unsigned threads = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    if (!tasks)
+        return false;
+    for (const struct dirent *entry = readdir(tasks); entry; entry = readdir(tasks))
+        threads += entry->d_name[0] != '.';
+    (void)closedir(tasks);
+    return threads == 1;
+}
+
+/* A thread that connects or looks up a name can't be stopped. The libraries' exit handlers would take away what it
+ * works with, and it would crash (seen). */
+static int leave(int status) {
+    (void)fflush(NULL);
+    if (!is_alone())
+        _exit(status);
+    return status;
+}
+
 int main(int argc, char *argv[]) {
     enum { OPTION_CHECK = 256, OPTION_HELP, OPTION_VERSION };
     static const struct option options[] = {
@@ -155,5 +178,5 @@ int main(int argc, char *argv[]) {
         return r == -EINVAL ? EX_CONFIG : EXIT_FAILURE;
     int status = only_check ? check(&settings) : run(&settings);
     settings_free(&settings);
-    return status;
+    return leave(status);
 }
