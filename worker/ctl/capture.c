@@ -104,7 +104,7 @@ static int recover(struct wire *wire) {
             return r;
         r = wire_capture_queue(wire, QUEUE_MAX, PREFETCH);
     } while (r < 0);
-    fprintf(stderr, "portalctl: what was published meanwhile is not recorded\n");
+    (void)ctl_complain(0, NULL, "what was published meanwhile is not recorded");
     return 0;
 }
 

@@ -2,6 +2,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "look.h"
 #include "portal/text.h"
@@ -18,6 +20,13 @@ void ctl_write_text(FILE *out, const char *text) {
     }
 }
 
+/* A bar of progress may stand there. */
+static void clear_line(void) {
+    const char *terminal = getenv("TERM");
+    if (isatty(STDERR_FILENO) && terminal && strcmp(terminal, "dumb") != 0)
+        fputs("\r\033[K", stderr);
+}
+
 static void complain(const char *who, const char *format, va_list arguments) {
     const struct look look = look_of(stderr);
     AUTOFREE char *line = NULL;
@@ -25,6 +34,7 @@ static void complain(const char *who, const char *format, va_list arguments) {
         line = NULL;
         return;
     }
+    clear_line();
     fprintf(stderr, "%s%s:%s ", look.red, who, look.plain);
     ctl_write_text(stderr, line);
     fputc('\n', stderr);

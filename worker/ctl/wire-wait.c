@@ -156,6 +156,8 @@ enum wire_event wire_wait(struct wire *wire, unsigned milliseconds) {
         int status = amqp_simple_wait_frame_noblock(wire->amqp, &frame, &none);
         if (status == AMQP_STATUS_OK) {
             enum wire_event event = take_frame(wire, &frame);
+            if (event == WIRE_CONFIRMED || event == WIRE_MESSAGE)
+                wire->lost_at = 0;
             if (event != GO_ON)
                 return event;
             continue;

@@ -13,7 +13,7 @@
 #include "portalctl.h"
 #include "wire-internal.h"
 
-enum { CLOSE_MS = 3000, SETTLE_MS = 300, AGAIN_MS = 1000 };
+enum { CLOSE_MS = 3000, SETTLE_MS = 300, STABLE_MS = 30000, AGAIN_MS = 1000 };
 
 _Static_assert((int)WIRE_CHANNEL == (int)CHANNEL, "the daemon's code opens this one");
 _Static_assert((int)WIRE_CAUSE_MAX == (int)CAUSE_MAX, "causes are copied");
@@ -116,19 +116,27 @@ int wire_open(struct wire *wire) {
     wire->hopeless = wire->denied = false;
     for (unsigned i = 0; i < count; i++) {
         r = open_url(wire, wire->settings->urls[wire->url % count]);
-        if (r >= 0)
+        if (r >= 0) {
+            wire->opened_at = ctl_monotonic();
             break;
+        }
         wire->url++;
     }
     return r;
 }
 
 int wire_reopen(struct wire *wire) {
-    uint64_t end = ctl_monotonic() + (uint64_t)WIRE_PATIENCE_SECONDS * 1000000;
+    uint64_t now = ctl_monotonic();
     char span[CTL_TIME_SIZE];
     if (wire->hopeless)
         return -EPERM;
     wire->ever = true;
+    /* One that is lost again soon, before it was of any use, was never there. */
+    if (wire->lost_at == 0 || now - wire->opened_at > (uint64_t)STABLE_MS * 1000)
+        wire->lost_at = now;
+    uint64_t end = wire->lost_at + (uint64_t)WIRE_PATIENCE_SECONDS * 1000000;
+    if (now > end)
+        return -ETIMEDOUT;
     ctl_format_span(span, WIRE_PATIENCE_SECONDS);
     (void)ctl_complain(0, NULL, "%s; trying again for up to %s", wire->cause, span);
     for (;;) {
@@ -136,7 +144,7 @@ int wire_reopen(struct wire *wire) {
             return -ECANCELED;
         int r = wire_open(wire);
         if (r >= 0) {
-            fprintf(stderr, "portalctl: RabbitMQ is there again\n");
+            (void)ctl_complain(0, NULL, "RabbitMQ is there again");
             return 0;
         }
         if (ctl_monotonic() > end)

@@ -44,6 +44,8 @@ struct wire {
     uint64_t sequence;              /* of the last message published: what a confirm's tag counts */
     bool consuming, asking;         /* the channels that are open */
     bool blocked;                   /* the broker takes no messages just now: memory or disk */
+    uint64_t opened_at;             /* monotonic */
+    uint64_t lost_at;               /* monotonic: since when it is not there, or of no use; 0: it is */
     uint64_t settled_at;            /* monotonic: when something was acknowledged last; 0: nothing was */
     bool want_room;                 /* wire_wait() ends when the socket has room again */
     bool hopeless;                  /* trying again can't help: a right, a queue or an exchange is missing */
