@@ -3,7 +3,6 @@
 #include "json-text.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include "portal/text.h"
@@ -37,4 +36,8 @@ char *json_text_write(const json_t *json, size_t flags) {
     if (json_dump_callback(json, append, &text, flags) < 0)
         text.failed = true;
     return text_take(&text);
+}
+
+bool json_text_set(json_t *object, const char *name, const char *value) {
+    return !value || json_object_set_new(object, name, json_string(value)) == 0;
 }

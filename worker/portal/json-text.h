@@ -3,6 +3,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 /* As json_loadb(). Result: 0 and `*ret`, the caller's reference; -EINVAL and `error` (may be NULL); -ENOMEM. */
@@ -10,3 +11,7 @@ int json_text_read(const char *text, size_t length, size_t flags, json_t **ret, 
 
 /* As json_dumps(). Result: the caller's to free; NULL: no memory. */
 char *json_text_write(const json_t *json, size_t flags);
+
+/* Puts a text into an object, NULL leaves it out. json_pack()'s "s*" leaves out also what found no memory, which in an
+ * ask would make another ask of it. Result: whether there was memory. */
+bool json_text_set(json_t *object, const char *name, const char *value);

@@ -6,8 +6,8 @@
 
 #include "portal/request.h"
 
-/* Marks a body that held a number beyond 64 bits and was read with all integers as reals. A sender cannot set it: the
- * mark is put over whatever had that name. */
+/* Marks a body that held a number beyond 64 bits and was read with all integers as reals. A sender cannot set it:
+ * what has that name is taken away. */
 #define REQUEST_HUGE_NUMBERS "\x01huge-numbers"
 
 /* Notes an invalid_request. Result: -EINVAL, to be passed on. */

@@ -247,9 +247,11 @@ static bool set_id(json_t *object, const char *name, int64_t id) {
 }
 
 static int write_ask(struct request *request) {
-    json_t *ask = json_pack("{s:s s:s* s:s* s:O*}", "return_path", request->return_path, "locale", request->locale,
-                            "configuration", request->configuration, "flow", request->flow);
-    if (ask && set_id(ask, "team_id", request->team_id) && set_id(ask, "user_id", request->user_id))
+    json_t *ask = json_object();
+    if (json_text_set(ask, "return_path", request->return_path) && json_text_set(ask, "locale", request->locale) &&
+        json_text_set(ask, "configuration", request->configuration) &&
+        (!request->flow || json_object_set(ask, "flow", request->flow) == 0) &&
+        set_id(ask, "team_id", request->team_id) && set_id(ask, "user_id", request->user_id))
         request->ask = json_text_write(ask, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(ask);
     return request->ask ? 0 : -ENOMEM;
@@ -260,6 +262,8 @@ static int write_ask(struct request *request) {
 static int parse_body(const struct delivery *delivery, json_t **ret, json_error_t *error) {
     const size_t flags = JSON_REJECT_DUPLICATES;
     int r = json_text_read(delivery->body, delivery->body_length, flags, ret, error);
+    if (r == 0 && json_is_object(*ret))
+        (void)json_object_del(*ret, REQUEST_HUGE_NUMBERS); /* the mark is ours to set */
     if (r != -EINVAL || json_error_code(error) != json_error_numeric_overflow)
         return r;
     r = json_text_read(delivery->body, delivery->body_length, flags | JSON_DECODE_INT_AS_REAL, ret, error);
@@ -333,16 +337,17 @@ void request_clear(struct request *request) {
 }
 
 char *request_properties(const struct delivery *delivery) {
-    json_t *properties =
-        json_pack("{s:s* s:s* s:s* s:s* s:s* s:s*}", "message_id", delivery->message_id, "correlation_id",
-                  delivery->correlation_id, "reply_to", delivery->reply_to, "user_id", delivery->user_id, "traceparent",
-                  delivery->traceparent, "tracestate", delivery->tracestate);
-    if (properties && delivery->timestamp > 0 && delivery->timestamp <= TIMESTAMP_MAX_SECONDS &&
-        json_object_set_new(properties, "timestamp", json_integer((json_int_t)delivery->timestamp)) < 0) {
-        json_decref(properties);
-        return NULL;
-    }
-    char *text = properties ? json_text_write(properties, JSON_COMPACT) : NULL;
+    const bool stamped = delivery->timestamp > 0 && delivery->timestamp <= TIMESTAMP_MAX_SECONDS;
+    json_t *properties = json_object();
+    char *text = NULL;
+    if (properties && json_text_set(properties, "message_id", delivery->message_id) &&
+        json_text_set(properties, "correlation_id", delivery->correlation_id) &&
+        json_text_set(properties, "reply_to", delivery->reply_to) &&
+        json_text_set(properties, "user_id", delivery->user_id) &&
+        json_text_set(properties, "traceparent", delivery->traceparent) &&
+        json_text_set(properties, "tracestate", delivery->tracestate) &&
+        set_id(properties, "timestamp", stamped ? (int64_t)delivery->timestamp : 0))
+        text = json_text_write(properties, JSON_COMPACT);
     json_decref(properties);
     return text;
 }
