@@ -82,10 +82,26 @@ static void what_is_no_time_is_refused(void **state) {
     }
 }
 
+static void times_are_written_to_the_second_or_the_millisecond(void **state) {
+    (void)state;
+    char text[TIMESTAMP_SIZE];
+    timestamp_format(text, UINT64_C(1700000000123999), false);
+    assert_string_equal(text, "2023-11-14T22:13:20Z");
+    timestamp_format(text, UINT64_C(1700000000023999), true);
+    assert_string_equal(text, "2023-11-14T22:13:20.023Z");
+    timestamp_format(text, 0, true);
+    assert_string_equal(text, "1970-01-01T00:00:00.000Z");
+    timestamp_format(text, UINT64_C(253402300799999999), true);
+    assert_string_equal(text, "9999-12-31T23:59:59.999Z");
+    timestamp_format(text, UINT64_C(253402300800000000), true);
+    assert_string_equal(text, "?");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(times_are_read_to_the_microsecond),
         cmocka_unit_test(what_is_no_time_is_refused),
+        cmocka_unit_test(times_are_written_to_the_second_or_the_millisecond),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

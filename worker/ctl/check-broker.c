@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "portal/names.h"
 #include "wire.h"
 
 enum { PROBE_MS = 10000 };
@@ -31,8 +32,8 @@ static size_t find_complaint(const char *all, const char *what, const char **beg
 }
 
 static void check_topology(struct checker *checker, const struct broker_settings *settings) {
-    static const char *const things[] = {"exchange portal", "queue portal.requests", "queue portal.dead",
-                                         "queue portal.replies"};
+    static const char *const things[] = {"exchange " EXCHANGE, "queue " QUEUE_REQUESTS, "queue " QUEUE_DEAD,
+                                         "queue " QUEUE_REPLIES};
     struct broker_settings verify = *settings;
     char all[WIRE_CAUSE_MAX] = "";
     bool named = false;
@@ -94,10 +95,10 @@ static void check_right(struct checker *checker, struct wire *wire, const char *
 static void check_backlog(struct checker *checker, struct wire *wire) {
     uint32_t messages = 0;
     uint32_t consumers = 0;
-    if (wire->amqp && wire_count(wire, "portal.dead", &messages, &consumers) == 0 && messages > 0)
-        check_tell(checker, CHECK_DOUBTFUL, "dead letters", "\"portalctl dead list\" says why", "%u lie in portal.dead",
+    if (wire->amqp && wire_count(wire, QUEUE_DEAD, &messages, &consumers) == 0 && messages > 0)
+        check_tell(checker, CHECK_DOUBTFUL, "dead letters", "\"portalctl dead list\" says why", "%u lie in " QUEUE_DEAD,
                    messages);
-    if (wire->amqp && wire_count(wire, "portal.requests", &messages, &consumers) == 0 && consumers == 0)
+    if (wire->amqp && wire_count(wire, QUEUE_REQUESTS, &messages, &consumers) == 0 && consumers == 0)
         check_tell(checker, CHECK_DOUBTFUL, "consumers", "start a worker: systemctl start portal-worker",
                    "nobody takes requests; %u wait", messages);
 }
@@ -119,7 +120,7 @@ void check_broker(struct checker *checker) {
     else {
         check_tell(checker, CHECK_GOOD, "RabbitMQ", NULL, "logged in as %s", wire.user);
         check_topology(checker, &settings.broker);
-        check_right(checker, &wire, "right to publish requests", "portal", "portalctl.check");
+        check_right(checker, &wire, "right to publish requests", EXCHANGE, "portalctl.check");
         check_right(checker, &wire, "right to publish replies and dead letters", "", "portalctl.check");
         check_right(checker, &wire, "right to a reply queue (portalctl's own)", NULL, NULL);
         check_backlog(checker, &wire);

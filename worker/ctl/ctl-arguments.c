@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "portal/timestamp.h"
 #include "portalctl.h"
 
 /* Digits only, at most `most`. */
@@ -51,6 +50,13 @@ int ctl_read_duration(const char *title, const char *option, const char *text, u
     if (read_duration(text, ret))
         return 0;
     return ctl_misused(title, "%s \"%s\": has to be a span of time: 90s, 15m, 2h, 7d", option, text);
+}
+
+int ctl_read_deadline(const char *title, const char *text, uint64_t *ret) {
+    if (strcmp(text, "none") != 0)
+        return ctl_read_duration(title, "--deadline", text, ret);
+    *ret = 0;
+    return 0;
 }
 
 int ctl_read_time(const char *title, const char *option, const char *text, uint64_t *ret) {

@@ -20,19 +20,14 @@ uint64_t ctl_wall(void) {
     return microseconds(CLOCK_REALTIME);
 }
 
-void ctl_format_time(char text[static CTL_TIME_SIZE], uint64_t time, bool milliseconds) {
-    time_t seconds = (time_t)(time / 1000000);
-    struct tm tm;
-    char day[24];
-    if (!gmtime_r(&seconds, &tm) || strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &tm) == 0)
-        (void)snprintf(text, CTL_TIME_SIZE, "?"); /* a year of five digits */
-    else if (milliseconds)
-        (void)snprintf(text, CTL_TIME_SIZE, "%s.%03uZ", day, (unsigned)(time / 1000 % 1000));
+void ctl_format_deadline(char text[static TIMESTAMP_SIZE], uint64_t seconds) {
+    if (seconds > 0)
+        timestamp_format(text, ctl_wall() + seconds * 1000000, true);
     else
-        (void)snprintf(text, CTL_TIME_SIZE, "%sZ", day);
+        (void)snprintf(text, TIMESTAMP_SIZE, "none");
 }
 
-void ctl_format_span(char text[static CTL_TIME_SIZE], uint64_t seconds) {
+void ctl_format_span(char text[static CTL_SPAN_SIZE], uint64_t seconds) {
     static const struct {
         uint64_t from, unit;
         const char *name;
@@ -40,5 +35,5 @@ void ctl_format_span(char text[static CTL_TIME_SIZE], uint64_t seconds) {
     size_t i = 0;
     while (seconds < units[i].from)
         i++;
-    (void)snprintf(text, CTL_TIME_SIZE, "%" PRIu64 " %s", seconds / units[i].unit, units[i].name);
+    (void)snprintf(text, CTL_SPAN_SIZE, "%" PRIu64 " %s", seconds / units[i].unit, units[i].name);
 }

@@ -93,9 +93,8 @@ static void refuse(struct requeue *requeue, const char *why) {
 }
 
 static int send_letter(struct requeue *requeue, const struct letter *letter) {
-    char deadline[CTL_TIME_SIZE] = "none";
-    if (requeue->deadline_seconds > 0)
-        ctl_format_time(deadline, ctl_wall() + requeue->deadline_seconds * 1000000, true);
+    char deadline[TIMESTAMP_SIZE];
+    ctl_format_deadline(deadline, requeue->deadline_seconds);
     struct dialogue_request *request = calloc(1, sizeof *request);
     struct origin *origin = malloc(sizeof *origin);
     json_t *properties = revive(letter_original(letter), letter->next_generation, deadline);
@@ -154,7 +153,7 @@ static int recover(struct requeue *requeue) {
         if (r < 0)
             return r;
         requeue->epoch++;
-        r = walk_begin(&requeue->walk, &requeue->wire, DEAD_QUEUE);
+        r = walk_begin(&requeue->walk, &requeue->wire, QUEUE_DEAD);
     } while (r < 0);
     requeue->lost = false;
     requeue->ended = false;
@@ -233,7 +232,7 @@ static void sum_up(const struct requeue *requeue) {
     if (requeue->refused > 0 && !requeue->force)
         (void)ctl_complain(
             0, "--force sends them all the same; \"portalctl dead show\" shows one, \"dead drop\" deletes it.",
-            "%" PRIu64 " letter%s left in " DEAD_QUEUE, requeue->refused, requeue->refused == 1 ? " was" : "s were");
+            "%" PRIu64 " letter%s left in " QUEUE_DEAD, requeue->refused, requeue->refused == 1 ? " was" : "s were");
 }
 
 static int explain(struct requeue *requeue, int error) {
@@ -243,7 +242,7 @@ static int explain(struct requeue *requeue, int error) {
                  : error == -EHOSTUNREACH ? CTL_UNAVAILABLE
                  : requeue->wire.amqp     ? wire_complain(&requeue->dialogue.wire)
                                           : wire_complain(&requeue->wire);
-    fprintf(stderr, "  %" PRIu64 " letter%s requeued; the others are in " DEAD_QUEUE " still.\n", requeue->done,
+    fprintf(stderr, "  %" PRIu64 " letter%s requeued; the others are in " QUEUE_DEAD " still.\n", requeue->done,
             requeue->done == 1 ? " was" : "s were");
     return status;
 }
@@ -301,9 +300,7 @@ static int take_option(struct requeue *requeue, const char *title, int option) {
     case 'R':
         return ctl_read_rate(title, "--rate", optarg, &requeue->rate);
     case 'D':
-        if (strcmp(optarg, "none") == 0)
-            return 0;
-        return ctl_read_duration(title, "--deadline", optarg, &requeue->deadline_seconds);
+        return ctl_read_deadline(title, optarg, &requeue->deadline_seconds);
     case 'f':
         requeue->force = true;
         return 0;

@@ -51,11 +51,11 @@ int dead_begin(struct wire *wire, struct walk *walk, const struct settings *sett
         return ctl_complain(CTL_FAILED, NULL, "out of memory");
     int r = wire_open(wire);
     if (r >= 0)
-        r = walk_begin(walk, wire, DEAD_QUEUE);
+        r = walk_begin(walk, wire, QUEUE_DEAD);
     if (r == -ENOENT)
         return ctl_complain(CTL_UNAVAILABLE,
                             "A worker that starts declares it; \"portalctl check\" looks at every queue.",
-                            "there is no queue " DEAD_QUEUE);
+                            "there is no queue " QUEUE_DEAD);
     return r < 0 ? wire_complain(wire) : 0;
 }
 
@@ -105,10 +105,10 @@ static void format_who(char text[static 48], const struct letter *letter) {
 }
 
 static void list_one(struct grid *grid, const struct letter *letter) {
-    char time[CTL_TIME_SIZE] = "";
+    char time[TIMESTAMP_SIZE] = "";
     char who[48];
     if (letter->died_at)
-        ctl_format_time(time, letter->died_at, false);
+        timestamp_format(time, letter->died_at, false);
     format_who(who, letter);
     grid_add(grid, letter->handle, grid->look.cyan);
     grid_add(grid, time, NULL);
@@ -153,7 +153,7 @@ static void print_request(const struct letter *letter) {
 
 static void show_one(const struct letter *letter, bool first) {
     const struct look look = look_of(stdout);
-    char time[CTL_TIME_SIZE];
+    char time[TIMESTAMP_SIZE];
     char words[256];
     const char *verdict = letter_verdict(letter, words, sizeof words);
     printf("%s%s%s%s ", first ? "" : "\n", look.cyan, letter->handle, look.plain);
@@ -166,7 +166,7 @@ static void show_one(const struct letter *letter, bool first) {
     if (letter->user_id)
         printf("  %-16s %" PRId64 "\n", "user", letter->user_id);
     if (letter->died_at) {
-        ctl_format_time(time, letter->died_at, true);
+        timestamp_format(time, letter->died_at, true);
         printf("  %-16s %s\n", "given up", time);
     }
     print_text("by", letter->by_worker ? letter->worker : "RabbitMQ");

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "letter.h"
+#include "portal/names.h"
 #include "portalctl.h"
 #include "walk.h"
 

@@ -10,10 +10,8 @@
 #include <systemd/sd-id128.h>
 
 #include "amqp-json.h"
+#include "portal/names.h"
 #include "portalctl.h"
-
-#define EXCHANGE "portal"
-#define ROUTING_KEY "request"
 
 enum { REFUSED_WAIT_US = 1000000, EXPIRE_US = 50000 };
 

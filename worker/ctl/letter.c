@@ -11,7 +11,6 @@
 #include "../links/amqp-table.h"
 #include "amqp-json.h"
 #include "portal/request.h"
-#include "portal/timestamp.h"
 #include "portalctl.h"
 #include "replay-line.h"
 
@@ -103,10 +102,10 @@ void letter_clear(struct letter *letter) {
 /* ---- showing ---- */
 
 static json_t *time_json(uint64_t time) {
-    char text[CTL_TIME_SIZE];
+    char text[TIMESTAMP_SIZE];
     if (time == 0)
         return NULL;
-    ctl_format_time(text, time, true);
+    timestamp_format(text, time, true);
     return json_string(text);
 }
 

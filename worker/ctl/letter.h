@@ -8,8 +8,6 @@
 
 #include "wire.h"
 
-#define DEAD_QUEUE "portal.dead"
-
 /* Freed with letter_clear(); texts are its own. */
 struct letter {
     const struct wire_message *message; /* borrowed */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "daemon/settings.h"
+#include "portal/timestamp.h"
 
 /* One command: what it is called, what it does in half a line, and the function behind it, which gets its name and what
  * follows it as main() would, and returns the exit status. */
@@ -71,6 +72,9 @@ int ctl_read_number(const char *title, const char *option, const char *text, uin
 /* "90", "90s", "15m", "2h", "7d": seconds. */
 int ctl_read_duration(const char *title, const char *option, const char *text, uint64_t *ret);
 
+/* A duration, or "none": 0. */
+int ctl_read_deadline(const char *title, const char *text, uint64_t *ret);
+
 /* An RFC 3339 time, or a duration: that long ago. Microseconds since 1970. */
 int ctl_read_time(const char *title, const char *option, const char *text, uint64_t *ret);
 
@@ -101,13 +105,13 @@ void ctl_settings_free(struct settings *settings);
 uint64_t ctl_monotonic(void); /* microseconds, as the next */
 uint64_t ctl_wall(void);      /* since 1970 */
 
-enum { CTL_TIME_SIZE = 32 };
+enum { CTL_SPAN_SIZE = 32 };
 
-/* RFC 3339 in UTC, to the second or, where `milliseconds`, to them. */
-void ctl_format_time(char text[static CTL_TIME_SIZE], uint64_t time, bool milliseconds);
+/* When a request that is sent now is waited for no more, as x-portal-deadline has it; "none" where `seconds` is 0. */
+void ctl_format_deadline(char text[static TIMESTAMP_SIZE], uint64_t seconds);
 
 /* "3 s", "5 min", "2 h", "4 d". */
-void ctl_format_span(char text[static CTL_TIME_SIZE], uint64_t seconds);
+void ctl_format_span(char text[static CTL_SPAN_SIZE], uint64_t seconds);
 
 /* ---- ctl-stop.c ---- */
 

@@ -44,7 +44,7 @@ static void print_bar(const struct progress *progress, uint64_t done) {
 }
 
 void progress_show(struct progress *progress, uint64_t done) {
-    char left[CTL_TIME_SIZE] = "?";
+    char left[CTL_SPAN_SIZE] = "?";
     uint64_t now = ctl_monotonic();
     if (now < progress->next_at || done == 0)
         return;

@@ -10,7 +10,6 @@
 
 #include "amqp-json.h"
 #include "portal/request.h"
-#include "portal/timestamp.h"
 #include "portalctl.h"
 
 enum { CONCURRENCY = 64, WAIT_SECONDS = 120, NONE_MS = 2000, STEP_MS = 100 };
@@ -47,18 +46,12 @@ static void help(FILE *out) {
 
 /* The line's properties with what the options ask for: the caller's; NULL without memory. */
 static json_t *properties_of(const struct replay *replay, const struct replay_line *line) {
-    const char *deadline = replay->options.deadline;
     json_t *properties = line->properties ? json_deep_copy(line->properties) : json_object();
     json_t *headers = json_object_get(properties, "headers");
-    char time[CTL_TIME_SIZE];
-    if (!deadline || !properties || json_object_get(headers, "x-portal-deadline"))
+    char deadline[TIMESTAMP_SIZE];
+    if (!replay->options.deadline || !properties || json_object_get(headers, "x-portal-deadline"))
         return properties;
-    if (strcmp(deadline, "none") != 0) {
-        uint64_t seconds = 0;
-        (void)ctl_read_duration("portalctl replay", "--deadline", deadline, &seconds);
-        ctl_format_time(time, ctl_wall() + seconds * 1000000, true);
-        deadline = time;
-    }
+    ctl_format_deadline(deadline, replay->options.deadline_seconds);
     if (!headers && json_object_set_new(properties, "headers", headers = json_object()) < 0)
         headers = NULL;
     if (json_object_set_new(headers, "x-portal-deadline", json_string(deadline)) == 0)
@@ -283,12 +276,6 @@ static int take_run(struct replay_options *to, const char *title) {
     return 0;
 }
 
-static int take_deadline(struct replay_options *to, const char *title) {
-    uint64_t seconds = 0;
-    to->deadline = optarg;
-    return strcmp(optarg, "none") == 0 ? 0 : ctl_read_duration(title, "--deadline", optarg, &seconds);
-}
-
 static int take_option(struct replay_options *to, const char *title, int option) {
     switch (option) {
     case RATE:
@@ -296,7 +283,8 @@ static int take_option(struct replay_options *to, const char *title, int option)
     case CONCURRENT:
         return ctl_read_number(title, "--concurrency", optarg, 1, DIALOGUE_MAX, &to->concurrency);
     case DEADLINE:
-        return take_deadline(to, title);
+        to->deadline = optarg;
+        return ctl_read_deadline(title, optarg, &to->deadline_seconds);
     case TIMEOUT:
         return ctl_read_duration(title, "--timeout", optarg, &to->wait_seconds);
     case FROM:

@@ -19,7 +19,8 @@ struct replay_options {
     uint64_t concurrency; /* under way at once; 0: the default */
     uint64_t wait_seconds;
     uint64_t from;        /* the first file's first line to be sent */
-    const char *deadline; /* of x-portal-deadline, where a line has none; NULL: nothing */
+    const char *deadline; /* as it was given: x-portal-deadline's, where a line has none; NULL: nothing */
+    uint64_t deadline_seconds;
     bool check, dry_run, json, show_url;
     char run[64];
 };

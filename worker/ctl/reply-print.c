@@ -48,8 +48,8 @@ static void print_field(FILE *out, const char *label, const json_t *object, cons
 }
 
 static void print_session(FILE *out, const json_t *session) {
-    char time[CTL_TIME_SIZE];
-    char span[CTL_TIME_SIZE];
+    char time[TIMESTAMP_SIZE];
+    char span[CTL_SPAN_SIZE];
     uint64_t now = ctl_wall() / 1000000;
     json_int_t expires = json_integer_value(json_object_get(session, "expires_at"));
     print_field(out, "url", session, "url");
@@ -59,7 +59,7 @@ static void print_session(FILE *out, const json_t *session) {
     print_field(out, "comes back to", session, "return_url");
     if (expires <= 0)
         return;
-    ctl_format_time(time, (uint64_t)expires * 1000000, false);
+    timestamp_format(time, (uint64_t)expires * 1000000, false);
     ctl_format_span(span, (uint64_t)expires > now ? (uint64_t)expires - now : 0);
     fprintf(out, "  %-14s %s (in %s)\n", "expires", time, span);
 }

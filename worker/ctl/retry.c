@@ -78,9 +78,8 @@ static void on_done(void *userdata, struct dialogue_request *request, enum dialo
 }
 
 static int submit(struct retry *retry, const char *body, const char *row_properties, int64_t generation) {
-    char deadline[CTL_TIME_SIZE] = "none";
-    if (retry->deadline_seconds > 0)
-        ctl_format_time(deadline, ctl_wall() + retry->deadline_seconds * 1000000, true);
+    char deadline[TIMESTAMP_SIZE];
+    ctl_format_deadline(deadline, retry->deadline_seconds);
     struct dialogue_request *request = calloc(1, sizeof *request);
     json_t *properties = properties_of(row_properties, generation, deadline);
     char *copy = strdup(body);
@@ -253,9 +252,7 @@ static const struct option options[] = {
 static int take_option(struct retry *retry, const char *title, int option) {
     switch (option) {
     case 'D':
-        if (strcmp(optarg, "none") == 0)
-            return 0;
-        return ctl_read_duration(title, "--deadline", optarg, &retry->deadline_seconds);
+        return ctl_read_deadline(title, optarg, &retry->deadline_seconds);
     case 't':
         return ctl_read_duration(title, "--timeout", optarg, &retry->wait_seconds);
     case 'f':

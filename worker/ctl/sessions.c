@@ -167,7 +167,7 @@ static void print_row(const struct search *search, struct grid *grid, const PGre
     const char *url = ctl_value(result, row, URL);
     int64_t left = ctl_value_number(result, row, LEFT);
     char who[64] = "";
-    char span[CTL_TIME_SIZE];
+    char span[CTL_SPAN_SIZE];
     ctl_format_span(span, (uint64_t)left);
     if (ctl_value(result, row, TEAM))
         (void)snprintf(who, sizeof who, "%s", ctl_value(result, row, TEAM));

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "portal/names.h"
 #include "portal/text.h"
 #include "status.h"
 
@@ -104,7 +105,7 @@ static json_t *ask_outcomes(struct status_source *source) {
 /* ---- the broker ---- */
 
 static json_t *look_at_queues(struct status_source *source) {
-    static const char *const names[] = {"portal.requests", "portal.dead", "portal.replies"};
+    static const char *const names[] = {QUEUE_REQUESTS, QUEUE_DEAD, QUEUE_REPLIES};
     json_t *queues = json_object();
     if (!source->broker.owner || !queues)
         return queues;
@@ -132,12 +133,12 @@ static json_t *look_at_queues(struct status_source *source) {
 }
 
 json_t *status_look(struct status_source *source) {
-    char now[CTL_TIME_SIZE];
+    char now[TIMESTAMP_SIZE];
     json_t *workers = NULL;
     json_t *limits = NULL;
     json_t *outcomes = NULL;
     bool store = have_store(source);
-    ctl_format_time(now, ctl_wall(), false);
+    timestamp_format(now, ctl_wall(), false);
     if (store)
         workers = ask(source, workers_sql);
     if (workers)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "look.h"
+#include "portal/names.h"
 
 static void help(FILE *out) {
     fputs("Usage: portalctl status [OPTION…]\n\n"
@@ -58,7 +59,7 @@ static const char *state_of(const json_t *worker, const struct look *look, const
 }
 
 static void add_span(struct grid *grid, uint64_t seconds) {
-    char text[CTL_TIME_SIZE];
+    char text[CTL_SPAN_SIZE];
     ctl_format_span(text, seconds);
     grid_add(grid, text, NULL);
 }
@@ -103,7 +104,7 @@ static void print_pauses(FILE *out, const json_t *workers) {
             fprintf(out, "%s%s%s ended without a word, or can't reach the database: journalctl -u 'portal-worker*'\n",
                     look.red, json_string_value(json_object_get(worker, "name")), look.plain);
         json_object_foreach(json_object_get(json_object_get(worker, "state"), "waiting_for"), name, pause) {
-            char span[CTL_TIME_SIZE];
+            char span[CTL_SPAN_SIZE];
             if (!json_is_object(pause) || is_silent(worker))
                 continue;
             ctl_format_span(span, (uint64_t)number(pause, "seconds"));
@@ -125,8 +126,8 @@ static void print_queues(FILE *out, const json_t *queues) {
     const json_t *queue;
     grid_begin(&grid, out, titles);
     json_object_foreach((json_t *)queues, name, queue) {
-        bool dead = strcmp(name, "portal.dead") == 0 && number(queue, "waiting") > 0;
-        bool idle = strcmp(name, "portal.requests") == 0 && number(queue, "consumers") == 0;
+        bool dead = strcmp(name, QUEUE_DEAD) == 0 && number(queue, "waiting") > 0;
+        bool idle = strcmp(name, QUEUE_REQUESTS) == 0 && number(queue, "consumers") == 0;
         grid_add(&grid, name, NULL);
         if (json_is_null(queue)) {
             grid_add(&grid, "missing", grid.look.red);

@@ -127,7 +127,7 @@ int wire_open(struct wire *wire) {
 
 int wire_reopen(struct wire *wire) {
     uint64_t now = ctl_monotonic();
-    char span[CTL_TIME_SIZE];
+    char span[CTL_SPAN_SIZE];
     if (wire->hopeless)
         return -EPERM;
     wire->ever = true;

@@ -14,12 +14,9 @@
 #include "amqp-url.h"
 #include "links/broker.h"
 #include "links/connector.h"
+#include "portal/names.h"
+#include "portal/timestamp.h"
 
-#define EXCHANGE "portal"
-#define ROUTING_KEY "request"
-#define QUEUE_REQUESTS "portal.requests"
-#define QUEUE_DEAD "portal.dead"
-#define QUEUE_REPLIES "portal.replies"
 #define DIRECT_REPLY_PREFIX "amq.rabbitmq.reply-to."
 
 enum {
@@ -178,8 +175,8 @@ struct message {
     struct table headers;
     struct table original;
     char expiration[24];
-    char first_at[40];
-    char last_at[40];
+    char first_at[TIMESTAMP_SIZE];
+    char last_at[TIMESTAMP_SIZE];
     amqp_pool_t pool; /* of a letter: the original's properties, decoded */
 };
 

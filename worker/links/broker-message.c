@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "broker-internal.h"
 
@@ -68,18 +67,6 @@ void message_from_reply(struct message *message, const struct reply *reply, uint
     message_common(message, sequence);
 }
 
-/* RFC 3339, in UTC, to the millisecond. */
-static void format_time(char *text, size_t size, uint64_t microseconds) {
-    time_t seconds = (time_t)(microseconds / 1000000);
-    struct tm tm;
-    char day[24];
-    if (!gmtime_r(&seconds, &tm) || strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &tm) == 0) {
-        text[0] = '\0'; /* a year of five digits */
-        return;
-    }
-    (void)snprintf(text, size, "%s.%03uZ", day, (unsigned)(microseconds / 1000 % 1000));
-}
-
 /* What must not be a dead letter's own (a copied user_id closes the channel, CC loops the message, an expiration
  * deletes the letter), and what the worker has no place for. */
 static void collect_original(struct table *original, const amqp_basic_properties_t *from) {
@@ -130,8 +117,8 @@ int message_from_letter(struct message *message, const struct publication *publi
         collect_original(&message->original, decoded);
     }
 
-    format_time(message->first_at, sizeof message->first_at, letter->first_at);
-    format_time(message->last_at, sizeof message->last_at, letter->last_at);
+    timestamp_format(message->first_at, letter->first_at, true);
+    timestamp_format(message->last_at, letter->last_at, true);
     amqp_bytes_t error = amqp_cstring_bytes(letter->error ? letter->error : "");
     error.len = text_fit(error.bytes, ERROR_TEXT_MAX);
     struct table *headers = &message->headers;

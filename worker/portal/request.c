@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "json-text.h"
+#include "portal/names.h"
 #include "portal/text.h"
 #include "portal/timestamp.h"
 #include "request-internal.h"
@@ -45,8 +46,7 @@ static bool matches_any(const char *name, char *const *patterns) {
 int request_check_reply_to(const char *reply_to, char *const *patterns, struct request_problem *problem) {
     if (!reply_to)
         return 0;
-    if (strcmp(reply_to, "portal.requests") != 0 && strcmp(reply_to, "portal.dead") != 0 &&
-        matches_any(reply_to, patterns))
+    if (strcmp(reply_to, QUEUE_REQUESTS) != 0 && strcmp(reply_to, QUEUE_DEAD) != 0 && matches_any(reply_to, patterns))
         return 0;
     problem->code = "reply_refused";
     (void)snprintf(problem->message, sizeof problem->message,

@@ -2,7 +2,7 @@
 #include "portal/timestamp.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <stdio.h>
 #include <time.h>
 
 /* Reads exactly `digits` digits and, unless it is NUL, the character that has to follow. */
@@ -77,4 +77,17 @@ int timestamp_parse(const char *string, uint64_t *ret) {
         return -EINVAL;
     *ret = (uint64_t)seconds * 1000000 + microseconds;
     return 0;
+}
+
+void timestamp_format(char text[static TIMESTAMP_SIZE], uint64_t microseconds, bool milliseconds) {
+    time_t seconds = (time_t)(microseconds / 1000000);
+    struct tm tm;
+    char day[24];
+    if (microseconds / 1000000 > TIMESTAMP_MAX_SECONDS || !gmtime_r(&seconds, &tm) ||
+        strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &tm) == 0)
+        (void)snprintf(text, TIMESTAMP_SIZE, "?");
+    else if (milliseconds)
+        (void)snprintf(text, TIMESTAMP_SIZE, "%s.%03uZ", day, (unsigned)(microseconds / 1000 % 1000));
+    else
+        (void)snprintf(text, TIMESTAMP_SIZE, "%sZ", day);
 }
