@@ -131,7 +131,11 @@ static void heartbeat_done(struct store_task *task, enum store_status status) {
     report->heartbeat_state = NULL;
 }
 
+/* Where it is time for one, and a store to take it. */
 static void beat(struct report *report, const struct portal_state *state, uint64_t now) {
+    if (now < report->heartbeat_at || report->heartbeat_state || state->store.cause)
+        return;
+    report->heartbeat_at = now + HEARTBEAT_US;
     json_t *json = state_json(report, state, now);
     report->heartbeat_state = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
@@ -165,10 +169,7 @@ static int on_timer(sd_event_source *source, uint64_t time, void *userdata) {
     struct portal_state state;
     portal_state(report->portal, &state);
     refresh_status(report, &state, now);
-    if (now >= report->heartbeat_at && !report->heartbeat_state && !state.store.cause) {
-        report->heartbeat_at = now + HEARTBEAT_US;
-        beat(report, &state, now);
-    }
+    beat(report, &state, now);
     if (now >= report->metrics_at) {
         report->metrics_at = now + METRICS_US;
         write_metrics(report, &state);
@@ -183,8 +184,10 @@ static int on_changed(sd_event_source *source, void *userdata) {
     struct portal_state state;
     if (!report->portal)
         return 0;
+    uint64_t now = clock_monotonic();
     portal_state(report->portal, &state);
-    refresh_status(report, &state, clock_monotonic());
+    refresh_status(report, &state, now);
+    beat(report, &state, now);
     return 0;
 }
 
@@ -246,5 +249,6 @@ void report_draining(struct report *report) {
 void report_changed(struct report *report) {
     assert(report);
 
+    report->heartbeat_at = 0; /* who looks at it should not see a pause that is over, or miss one, for 10 s */
     (void)sd_event_source_set_enabled(report->changed, SD_EVENT_ONESHOT);
 }

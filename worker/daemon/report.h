@@ -26,7 +26,7 @@ void report_stop(struct report *report);
 /* The worker is about to stop, as the status says from now on. */
 void report_draining(struct report *report);
 
-/* Something changed that people wait for: the status is brought up to date soon. */
+/* Something changed that people wait for: status and heartbeat are brought up to date soon. */
 void report_changed(struct report *report);
 
 /* One line for people: what `systemctl status` shows. */
