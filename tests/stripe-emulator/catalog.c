@@ -1,4 +1,4 @@
-/* Products and prices. */
+/* Customers, products and prices. */
 #include "catalog.h"
 
 #include "emulator.h"
@@ -14,7 +14,8 @@ struct price_filter {
     bool livemode;
 };
 
-static bool price_in_range(const json_t *created, const json_t *range) {
+/* Whether it was made within `range`, a time or bounds; all was, within none. */
+static bool created_in_range(const json_t *created, const json_t *range) {
     json_int_t at = json_integer_value(created);
     const char *key;
     json_t *bound;
@@ -70,7 +71,7 @@ static bool price_shows(const json_t *price, const void *context) {
     const char *currency = json_string_value(json_object_get(parameters, "currency"));
 
     return price_equals(price, parameters) && (!keys || price_has_key(price, keys)) &&
-           (!created || price_in_range(json_object_get(price, "created"), created)) &&
+           (!created || created_in_range(json_object_get(price, "created"), created)) &&
            (!currency || strcasecmp(currency, json_string_value(json_object_get(price, "currency"))) == 0) &&
            (!recurring || price_equals(json_object_get(price, "recurring"), recurring));
 }
@@ -146,4 +147,41 @@ int catalog_retrieve_product(struct emulator *emulator, struct request *request)
     }
     answer_json(&request->answer, 200, shown);
     return 0;
+}
+
+/* Nobody has said more of them than their ids. */
+static bool customer_shows(const json_t *customer, const void *context) {
+    const json_t *parameters = context;
+
+    return !json_object_get(parameters, "email") && !json_object_get(parameters, "test_clock") &&
+           created_in_range(json_object_get(customer, "created"), json_object_get(parameters, "created"));
+}
+
+static json_t *customer_render(const json_t *customer, const void *context) {
+    (void)context;
+    return json_copy((json_t *)customer);
+}
+
+int catalog_list_customers(struct emulator *emulator, struct request *request) {
+    static const char *const expandable[] = {NULL};
+    _cleanup_json_ json_t *customers = json_array();
+    const char *id;
+    json_t *created;
+
+    json_object_foreach(emulator->objects.customers, id, created) {
+        json_array_append_new(customers, json_pack("{s:s, s:s, s:O, s:n, s:b, s:{}, s:n}", "id", id, "object",
+                                                   "customer", "created", created, "email", "livemode",
+                                                   request->answer.livemode, "metadata", "name"));
+    }
+    const struct list list = {
+        .url = "/v1/customers",
+        .kind = "customer",
+        .objects = customers,
+        .shows = customer_shows,
+        .render = customer_render,
+        .context = request->parameters,
+    };
+    int r = expand_check(request->parameters, expandable, &request->answer);
+
+    return r < 0 ? r : list_answer(&list, request->parameters, &request->answer);
 }

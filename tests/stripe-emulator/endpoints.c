@@ -21,6 +21,7 @@ static const struct endpoint endpoints[ENDPOINTS] = {
      configurations_update},
     {5, "GET /v1/prices", "rak_plan_read", parameters_price_list, catalog_list_prices},
     {6, "GET /v1/products/{id}", "rak_product_read", parameters_product_retrieve, catalog_retrieve_product},
+    {7, "GET /v1/customers", "rak_customer_read", parameters_customer_list, catalog_list_customers},
 };
 
 const struct endpoint *endpoint_find(const char *method, const char *path, const char **id) {

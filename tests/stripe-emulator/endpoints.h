@@ -7,7 +7,7 @@ struct emulator;
 struct request;
 
 enum {
-    ENDPOINTS = 7,
+    ENDPOINTS = 8,
     ENDPOINT_OTHER = ENDPOINTS, /* the number of all that Stripe would not know either */
 };
 

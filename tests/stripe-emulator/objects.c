@@ -164,7 +164,7 @@ static int objects_merge_customers(struct objects *objects, const json_t *custom
         if (!json_is_string(customer)) {
             return objects_wrong(error, "customers[%zu]: not a string", index);
         }
-        json_object_set_new(objects->customers, json_string_value(customer), json_true());
+        json_object_set_new(objects->customers, json_string_value(customer), json_integer(time(NULL)));
     }
     return 0;
 }

@@ -4,7 +4,7 @@
 #include "answer.h"
 
 struct objects {
-    json_t *customers;       /* a set: id -> true */
+    json_t *customers;       /* id -> when it was made */
     json_t *customer_ranges; /* [{"prefix", "count"}] */
     bool any_customer;
     json_t *subscriptions; /* id -> customer; NULL: every subscription is taken for the customer's */

@@ -32,6 +32,7 @@ enum {
     FLOW_ITEMS_MAX = 1,
     EXPAND_MAX = 20,
     LOOKUP_KEYS_MAX = 10,
+    EMAIL_MAX = 512,
 };
 
 /* --- enums --- */
@@ -251,7 +252,7 @@ const struct parameter parameters_session_create[] = {
     END,
 };
 
-/* --- prices and products --- */
+/* --- customers, prices and products --- */
 
 static const struct parameter range[] = {INTEGER("gt"), INTEGER("gte"), INTEGER("lt"), INTEGER("lte"), END};
 static const struct parameter recurring[] = {
@@ -269,6 +270,13 @@ const struct parameter parameters_price_list[] = {
     STRING("product"),
     HASH("recurring", recurring),
     ENUM("type", price_types),
+    END,
+};
+const struct parameter parameters_customer_list[] = {
+    {.name = "created", .kind = PARAMETER_RANGE, .fields = range},
+    STRING("email", MOST(EMAIL_MAX)),
+    PAGE,
+    STRING("test_clock"),
     END,
 };
 const struct parameter parameters_product_retrieve[] = {EXPAND, END};

@@ -10,5 +10,6 @@ extern const struct parameter parameters_configuration_create[];
 extern const struct parameter parameters_configuration_retrieve[];
 extern const struct parameter parameters_configuration_update[];
 extern const struct parameter parameters_session_create[];
+extern const struct parameter parameters_customer_list[];
 extern const struct parameter parameters_price_list[];
 extern const struct parameter parameters_product_retrieve[];

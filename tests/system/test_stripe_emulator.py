@@ -495,6 +495,15 @@ def test_products_are_found_by_their_id(emulator):
     assert emulator.get("/v1/products/prod_x").json["active"] is True
 
 
+def test_customers_are_listed_by_name(emulator):
+    emulator.admin("POST", "data", {"customers": {"prefix": "cus_many_", "count": 1000}})
+    assert [one["id"] for one in emulator.get("/v1/customers").json["data"]] == ["cus_2", "cus_1"]
+    page = emulator.get("/v1/customers", {"limit": 1}).json
+    assert (page["data"][0]["object"], page["has_more"]) == ("customer", True)
+    assert emulator.get("/v1/customers", {"email": "ada@example.com"}).json["data"] == []
+    assert emulator.get("/v1/customers", {"created[lt]": "10"}).json["data"] == []
+
+
 def test_prices_are_filtered_and_paged(emulator):
     def ids(**form):
         answer = emulator.get("/v1/prices", {name.replace("__", "[") + "]" * ("__" in name): value
