@@ -42,11 +42,17 @@ static void close_memory(void) {
     (void)prctl(PR_SET_DUMPABLE, 0);
 }
 
-static bool tell_check(const char *setting, int result, const char *error) {
+/* One line; what the links say begins with their setting's name, or does not. `fix`: what helps, or NULL. */
+static bool tell_check(const char *setting, int result, const char *error, const char *fix) {
+    size_t length = strlen(setting);
     if (result >= 0)
         (void)printf("%s: ok\n", setting);
-    else
-        (void)printf("%s: failed: %s\n", setting, error[0] ? error : strerror(-result));
+    else {
+        if (strncmp(error, setting, length) == 0 && strncmp(error + length, ": ", 2) == 0)
+            error += length + 2;
+        (void)printf("%s: failed: %s%s%s\n", setting, error[0] ? error : strerror(-result), fix ? " → " : "",
+                     fix ? fix : "");
+    }
     (void)fflush(stdout);
     return result >= 0;
 }
@@ -54,15 +60,24 @@ static bool tell_check(const char *setting, int result, const char *error) {
 static int check(const struct settings *settings) {
     char error[CHECK_ERROR_MAX] = "";
     int r = broker_check(&settings->broker, error, sizeof error);
-    bool good = tell_check("AMQP_URL", r, error);
+    bool good =
+        tell_check("AMQP_URL", r, error, "is RabbitMQ running, and are host, user, password and virtual host right?");
 
     error[0] = '\0';
     r = store_check(&settings->store, error, sizeof error);
-    good = tell_check("DATABASE_URL", r, error) && good;
+    /* Once it is connected, what is missing says itself what helps. */
+    good =
+        tell_check("DATABASE_URL", r, error,
+                   r == -ENOTCONN ? "is PostgreSQL running, and are host, user, password and database right?" : NULL) &&
+        good;
 
     error[0] = '\0';
     r = stripe_check(&settings->stripe, error, sizeof error);
-    good = tell_check("STRIPE_SECRET_KEY", r, error) && good;
+    good = tell_check("STRIPE_SECRET_KEY", r, error,
+                      "the key is in Stripe's dashboard, under API keys; STRIPE_API_BASE is for emulators") &&
+           good;
+    if (!good)
+        (void)fputs("\"portalctl check\" looks closer: at queues, rights and what the key may do.\n", stderr);
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum {
-    SHOWN_MAX = 80, /* characters of a wrong value that are shown */
+    SHOWN_MAX = 80, /* bytes of a wrong value that are shown */
     NAME_MAX_LENGTH = 64,
 };
 
@@ -50,15 +50,18 @@ int settings_refuse(const struct setting *setting, const char *value, FILE *erro
     else if (setting->secret)
         (void)fprintf(errors, "%s is wrong: %s\n", setting->name, setting->right);
     else {
+        size_t shown = strnlen(value, SHOWN_MAX);
+        while (shown > 0 && ((unsigned char)value[shown] & 0xC0) == 0x80) /* not within a character of UTF-8 */
+            shown--;
         (void)fprintf(errors, "%s is \"", setting->name);
-        for (size_t i = 0; i < SHOWN_MAX && value[i]; i++) {
+        for (size_t i = 0; i < shown; i++) {
             unsigned char c = (unsigned char)value[i];
             if (c < ' ' || c == 0x7f)
                 (void)fprintf(errors, "\\x%02x", c);
             else
                 (void)putc(c, errors);
         }
-        (void)fprintf(errors, "%s\": %s\n", strlen(value) > SHOWN_MAX ? "…" : "", setting->right);
+        (void)fprintf(errors, "%s\": %s\n", value[shown] ? "…" : "", setting->right);
     }
     return -EINVAL;
 }
