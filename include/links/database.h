@@ -13,9 +13,10 @@ struct database_settings {
     uint32_t answer_seconds;  /* how long the other end may be silent before TCP gives it up; 0: as the system has it */
 };
 
-/* Connects to the first host that takes us and can be written to. Result: a connection, the caller's to PQfinish();
- * NULL with the cause in `error`, for a person: it names DATABASE_URL where that is wrong, and never the password. */
-PGconn *database_connect(const struct database_settings *settings, char *error, size_t error_size);
+/* Connects to the first host that takes us and can be written to. Result: 0 and `*ret` is the caller's to PQfinish();
+ * -EACCES: the server refuses the user, the password or the database; -ENOTCONN; -EINVAL: the URL is none; -ENOMEM.
+ * The cause is in `error`, for a person: it names DATABASE_URL where that is wrong, and never the password. */
+int database_connect(const struct database_settings *settings, PGconn **ret, char *error, size_t error_size);
 
 /* Runs one or more statements and waits for the last one's result, at most `seconds` (0: for ever). Result: the
  * caller's to PQclear(), never a good one where a statement failed; NULL where the answer did not come. */

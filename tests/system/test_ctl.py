@@ -175,9 +175,21 @@ def test_a_wrong_password_is_a_matter_of_rights(service):
     wrong = service.amqp_url.replace(":" + service.bed.worker_password, ":top5ecret")
     result = portalctl(service, "dead", "list", AMQP_URL=wrong)
     assert result.status == DENIED and "refuses user or password" in result.errors and "5ecret" not in result.errors
+    assert "Put user, password and virtual host in AMQP_URL right" in result.errors, "rights are not what is missing"
     wrong = service.database_url.replace(":" + service.bed.database_password, ":top5ecret")
     result = portalctl(service, "sessions", DATABASE_URL=wrong)
-    assert result.status == UNAVAILABLE and "DATABASE_URL" in result.errors and "5ecret" not in result.errors
+    assert result.status == DENIED and "refuses the user or password" in result.errors and "5ecret" not in result.errors
+    assert "Put user, password and database in DATABASE_URL right" in result.errors
+    without = service.database_url.replace(":" + service.bed.database_password, "")
+    result = portalctl(service, "sessions", DATABASE_URL=without)
+    assert result.status == DENIED and "DATABASE_URL has none" in result.errors
+
+
+def test_a_virtual_host_or_database_that_is_not_there_is_named(service):
+    result = portalctl(service, "dead", "list", AMQP_URL=service.amqp_url + "_absent")
+    assert result.status == DENIED and "refuses the virtual host" in result.errors and "AMQP_URL right" in result.errors
+    result = portalctl(service, "sessions", DATABASE_URL=service.database_url + "_absent")
+    assert result.status == DENIED and "does not have the database" in result.errors and "DATABASE_URL right" in result.errors
 
 
 @pytest.mark.parametrize("arguments", [one for one, needed in USED if needed == {"AMQP_URL"}], ids=" ".join)

@@ -8,7 +8,8 @@ import pytest
 from bed import contract
 from bed.process import wait_until
 from bed.service import REPLIES, REQUESTS
-from test_ctl import (DONE, LATE, REDIRECT, REFUSED, RETRYABLE, UNAVAILABLE, USAGE, finish, portalctl, start)
+from test_backpressure import memory_alarm
+from test_ctl import (DONE, INTERRUPTED, LATE, REDIRECT, REFUSED, RETRYABLE, UNAVAILABLE, USAGE, finish, portalctl, start)
 
 
 @pytest.fixture
@@ -136,4 +137,27 @@ def test_ctrl_c_ends_the_wait(service):
     wait_until(lambda: service.queue_depth(REQUESTS) == 1, "the request")
     began = time.monotonic()
     asking.send_signal(2)
-    assert finish(asking).status == 130 and time.monotonic() - began < 10
+    result = finish(asking)
+    assert result.status == INTERRUPTED and time.monotonic() - began < 10
+    assert "interrupted" in result.errors and "portalctl sessions" in result.errors
+
+
+@pytest.mark.parametrize("arguments", [[], ["--no-wait"]], ids=["awaited", "left to itself"])
+def test_a_broker_that_takes_nothing_does_not_keep_it_for_longer_than_told(service, arguments):
+    service.declare()
+    with memory_alarm(service.bed.rabbitmq):
+        result = portalctl(service, "request", "--team", "1", "--timeout", "2s", *arguments)
+    assert result.status == LATE and "RabbitMQ takes no messages just now" in result.errors, result
+    assert "RabbitMQ did not take the request" in result.errors and "portalctl check" in result.errors
+
+
+def test_a_broker_that_is_gone_is_waited_for_no_longer_than_told(service):
+    service.declare()
+    asking = start(service, "request", "--team", "1", "--timeout", "5s")
+    wait_until(lambda: service.queue_depth(REQUESTS) == 1, "the request")
+    service.bed.rabbitmq.stop()
+    try:
+        result = finish(asking)
+    finally:
+        service.bed.rabbitmq.restart()
+    assert result.status == UNAVAILABLE and "trying again for up to" in result.errors, result

@@ -7,7 +7,7 @@ import pytest
 
 from bed.process import wait_until
 from bed.service import REPLIES, REQUESTS
-from test_ctl import DONE, FAILED, UNAVAILABLE, finish, on_terminal, portalctl, start
+from test_ctl import DONE, FAILED, SETTINGS, UNAVAILABLE, finish, on_terminal, portalctl, start
 
 
 @pytest.fixture
@@ -73,10 +73,15 @@ def test_a_worker_that_fell_silent_is_told_from_one_that_lives(serving):
 def test_half_of_it_is_shown_where_only_half_can_be_asked(serving):
     no_broker = portalctl(serving, "status", AMQP_URL="amqp://x:top5ecret@127.0.0.1:1/")
     assert no_broker.status == UNAVAILABLE and "RabbitMQ can't be asked" in no_broker.output
+    assert '"portalctl check" says what to do' in no_broker.output
     assert " 0 of 256 " in no_broker.output and "5ecret" not in no_broker.output + no_broker.errors
     no_database = portalctl(serving, "status", DATABASE_URL=None, **{})
     assert no_database.status == UNAVAILABLE and "DATABASE_URL is not set" in no_database.output
     assert "portal.requests" in no_database.output
+    neither = portalctl(serving, "status", DATABASE_URL=None, AMQP_URL=None, PORTALCTL_SETTINGS="/nowhere")
+    assert (neither.status, neither.output) == (SETTINGS, "")
+    assert "AMQP_URL is not set" in neither.errors and "DATABASE_URL is not set" in neither.errors
+    assert "/etc/portal-worker" in neither.errors
 
 
 def test_it_can_be_watched(serving):

@@ -114,8 +114,8 @@ void check_broker(struct checker *checker) {
         return;
     if (wire_open(&wire) < 0)
         check_tell(checker, CHECK_BAD, "RabbitMQ",
-                   wire.denied ? "put user, password and virtual host in AMQP_URL right"
-                               : "is it running, and AMQP_URL right? systemctl status rabbitmq-server",
+                   wire.stranger ? "put user, password and virtual host in AMQP_URL right"
+                                 : "is it running, and AMQP_URL right? systemctl status rabbitmq-server",
                    "%s", wire.cause);
     else {
         check_tell(checker, CHECK_GOOD, "RabbitMQ", NULL, "logged in as %s", wire.user);

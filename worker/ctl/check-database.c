@@ -1,4 +1,5 @@
 /* check-database.c — is PostgreSQL as a worker needs it? */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,10 +41,13 @@ void check_database(struct checker *checker) {
     settings.store.worker = "portalctl";
     const struct database_settings how = {
         .url = settings.store.url, .name = "portalctl", .connect_seconds = settings.store.connect_seconds};
-    AUTOFINISH PGconn *connection = database_connect(&how, error, sizeof error);
-    if (!connection) {
+    AUTOFINISH PGconn *connection = NULL;
+    int r = database_connect(&how, &connection, error, sizeof error);
+    if (r < 0) {
         check_tell(checker, CHECK_BAD, "PostgreSQL",
-                   "is it running, and DATABASE_URL right? systemctl status postgresql", "%s", error);
+                   r == -EACCES ? "put user, password and database in DATABASE_URL right"
+                                : "is it running, and DATABASE_URL right? systemctl status postgresql",
+                   "%s", error);
         return;
     }
     int version = PQserverVersion(connection);

@@ -54,11 +54,7 @@ void check_tell(struct checker *checker, enum check_result result, const char *w
 
 bool check_load(struct checker *checker, const char *what, struct settings *settings, const char *const *names) {
     AUTOFREE char *lines = NULL;
-    size_t size = 0;
-    FILE *errors = open_memstream(&lines, &size);
-    int r = errors ? settings_load_only(settings, names, errors) : -ENOMEM;
-    if (errors)
-        (void)fclose(errors);
+    int r = ctl_settings_read(settings, names, &lines);
     if (r < 0)
         check_tell(checker, CHECK_BAD, what, "put the settings right first", "not looked at");
     return r >= 0;
@@ -69,12 +65,8 @@ static void check_settings(struct checker *checker) {
     static const char warning[] = "warning: ";
     AUTOSETTINGS struct settings settings = {0};
     AUTOFREE char *lines = NULL;
-    size_t size = 0;
     char *rest = NULL;
-    FILE *errors = open_memstream(&lines, &size);
-    int r = errors ? settings_load(&settings, errors) : -ENOMEM;
-    if (errors)
-        (void)fclose(errors);
+    int r = ctl_settings_read(&settings, NULL, &lines);
     for (char *line = lines ? strtok_r(lines, "\n", &rest) : NULL; line; line = strtok_r(NULL, "\n", &rest)) {
         bool minor = strncmp(line, warning, sizeof warning - 1) == 0;
         check_tell(checker, minor ? CHECK_DOUBTFUL : CHECK_BAD, "settings",

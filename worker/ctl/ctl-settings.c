@@ -11,21 +11,27 @@
 
 enum { PATH_SIZE = 4096, LINE_SIZE = 8192 };
 
-static const char hint[] =
+const char ctl_settings_hint[] =
     "They are the worker's settings, from the environment or, where all secrets are unset and as root, from\n"
     "  " DIRECTORY "; \"portal-worker --help\" lists them.";
 
-int ctl_settings(struct settings *settings, const char *const *names) {
-    AUTOFREE char *lines = NULL;
+int ctl_settings_read(struct settings *settings, const char *const *names, char **lines) {
     size_t size = 0;
-    FILE *errors = open_memstream(&lines, &size);
+    *lines = NULL;
+    FILE *errors = open_memstream(lines, &size);
     if (!errors)
-        return ctl_complain(CTL_FAILED, NULL, "out of memory");
-    int r = settings_load_only(settings, names, errors);
+        return -ENOMEM;
+    int r = names ? settings_load_only(settings, names, errors) : settings_load(settings, errors);
     if (fclose(errors) != 0 && r >= 0) {
         settings_free(settings);
         r = -ENOMEM;
     }
+    return r;
+}
+
+int ctl_settings(struct settings *settings, const char *const *names) {
+    AUTOFREE char *lines = NULL;
+    int r = ctl_settings_read(settings, names, &lines);
     if (r >= 0)
         return 0;
     if (r != -EINVAL)
@@ -34,7 +40,7 @@ int ctl_settings(struct settings *settings, const char *const *names) {
     char *line = lines ? strtok_r(lines, "\n", &rest) : NULL;
     while (line) {
         char *next = strtok_r(NULL, "\n", &rest);
-        (void)ctl_complain(CTL_SETTINGS, next ? NULL : hint, "%s", line);
+        (void)ctl_complain(CTL_SETTINGS, next ? NULL : ctl_settings_hint, "%s", line);
         line = next;
     }
     return CTL_SETTINGS;

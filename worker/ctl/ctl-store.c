@@ -1,6 +1,7 @@
 /* ctl-store.c — PostgreSQL for the commands. */
 #include "ctl-store.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,12 +16,17 @@ PGconn *ctl_database(int *status) {
         return NULL;
     const struct database_settings how = {
         .url = settings.store.url, .name = "portalctl", .connect_seconds = CONNECT_SECONDS};
-    PGconn *connection = database_connect(&how, cause, sizeof cause);
-    if (!connection)
+    PGconn *connection = NULL;
+    int r = database_connect(&how, &connection, cause, sizeof cause);
+    if (r == -EACCES)
+        *status = ctl_complain(CTL_DENIED, "Put user, password and database in DATABASE_URL right.", "%s", cause);
+    else if (r < 0)
         *status = ctl_complain(
             CTL_UNAVAILABLE, "Is PostgreSQL running, and DATABASE_URL right? \"portalctl check\" looks.", "%s", cause);
     return connection;
 }
+
+static const char *const denied[] = {"42501", "28", NULL};
 
 /* The line of a text in which a character is, from 1. */
 static long line_of(const char *text, long character) {
@@ -39,9 +45,21 @@ static bool is_among(const char *sqlstate, const char *const *states) {
     return false;
 }
 
-int ctl_query_complain(PGconn *connection, const PGresult *result, const char *what, const char *text) {
-    static const char *const denied[] = {"42501", "28", NULL};
+/* What to do about it; `migrating`: it was a statement of a migration. */
+static const char *next_step(const char *sqlstate, bool migrating) {
     static const char *const missing[] = {"3F000", "42P01", "42703", "42883", NULL};
+    if (is_among(sqlstate, denied))
+        return migrating ? "DATABASE_URL has to be that of the owner of the application's database."
+                         : "The user in DATABASE_URL needs the rights of portal_worker: GRANT portal_worker TO …";
+    if (!is_among(sqlstate, missing))
+        return NULL;
+    return migrating
+               ? "The application's tables come first; for other names than the starter's the views that read them "
+                 "can be changed."
+               : "Is the schema there? \"portalctl migrate\" makes it.";
+}
+
+int ctl_query_complain(PGconn *connection, const PGresult *result, const char *what, const char *text) {
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
@@ -55,12 +73,7 @@ int ctl_query_complain(PGconn *connection, const PGresult *result, const char *w
     int status = is_among(sqlstate, denied)              ? CTL_DENIED
                  : PQstatus(connection) != CONNECTION_OK ? CTL_UNAVAILABLE
                                                          : CTL_FAILED;
-    const char *next = text || hint ? NULL
-                       : status == CTL_DENIED
-                           ? "The user in DATABASE_URL needs the rights of portal_worker: GRANT portal_worker TO …"
-                       : is_among(sqlstate, missing) ? "Is the schema there? \"portalctl migrate\" makes it."
-                                                     : NULL;
-    (void)ctl_complain(status, next, "%s:%s %s", what, number, words);
+    (void)ctl_complain(status, hint ? NULL : next_step(sqlstate, text != NULL), "%s:%s %s", what, number, words);
     if (detail)
         fprintf(stderr, "  detail: %s\n", detail);
     if (hint)

@@ -18,9 +18,8 @@ PGconn *ctl_database(int *status);
 PGresult *ctl_query(PGconn *connection, const char *what, const char *sql, int count, const char *const *values,
                     int *status);
 
-/* The complaint about a statement that failed. `text`: what was run, to tell the line; or NULL. Result: the exit
- * status.
- */
+/* The complaint about a statement that failed. `text`: the migration that it is of, to tell the line; or NULL. Result:
+ * the exit status. */
 int ctl_query_complain(PGconn *connection, const PGresult *result, const char *what, const char *text);
 
 /* A value, or NULL. */

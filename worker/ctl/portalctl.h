@@ -86,9 +86,16 @@ int ctl_no_more(int argc, char **argv);
 
 /* ---- ctl-settings.c ---- */
 
-/* Loads the settings that are named (settings_load_only()); complains about each that is wrong. Result: 0 and the
- * settings are the caller's; or an exit status. */
+/* Loads the settings that are named (settings_load_only()), or all (`names` NULL). Result: 0 and the settings are the
+ * caller's; or a negative errno, -EINVAL where one is wrong. `*lines`, the caller's to free, says what is wrong, a line
+ * each; it is never NULL but without memory. */
+int ctl_settings_read(struct settings *settings, const char *const *names, char **lines);
+
+/* The same, and complains about each that is wrong. Result: 0 or an exit status. */
 int ctl_settings(struct settings *settings, const char *const *names);
+
+/* Where settings come from, as what to do next. */
+extern const char ctl_settings_hint[];
 
 /* Where the environment has none of the secrets, takes those that the package's units have, and their settings, as far
  * as this user may read them: $PORTALCTL_SETTINGS/credentials and …/portal-worker.env, by default in

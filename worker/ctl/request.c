@@ -47,7 +47,7 @@ static void help(FILE *out) {
           "  --fresh              a session of its own, shared with no other request\n"
           "  --deadline TIME      RFC 3339; after it nobody waits any more\n"
           "  --generation N       work it anew where the stored answer is of an earlier generation\n"
-          "  --timeout SPAN       how long to wait for the reply: 90s, 5m; default 60s\n"
+          "  --timeout SPAN       how long to wait for the reply, or with --no-wait for RabbitMQ; default 60s\n"
           "  --no-wait            only send it; the reply goes to --reply-to\n"
           "  --reply-to QUEUE     with --no-wait; default portal.replies\n"
           "  --json               print the reply as it came\n\n"
@@ -126,11 +126,17 @@ static void done(void *userdata, struct dialogue_request *request, enum dialogue
     dialogue_request_free(request);
 }
 
+/* Its time is over: the broker has it and nobody answers, or it does not even take it. */
+static int tell_late(const struct wish *wish, const struct dialogue *dialogue, const char *id) {
+    if (!dialogue->open[0]->confirmed)
+        return ctl_complain(CTL_LATE, "\"portalctl check\" looks at RabbitMQ. It may take the request yet.",
+                            "RabbitMQ did not take the request %s within %" PRIu64 " s", id, wish->wait_seconds);
+    return ctl_complain(CTL_LATE,
+                        "\"portalctl status\" shows what the workers do; the answer will be in \"portalctl sessions\".",
+                        "no reply to %s within %" PRIu64 " s", id, wish->wait_seconds);
+}
+
 static int tell(const struct wish *wish, const struct outcome *outcome, const char *id) {
-    if (outcome->end == DIALOGUE_LATE)
-        return ctl_complain(
-            CTL_LATE, "\"portalctl status\" shows what the workers do; the answer will be in \"portalctl sessions\".",
-            "no reply to %s within %" PRIu64 " s", id, wish->wait_seconds);
     if (outcome->end == DIALOGUE_TOO_LARGE)
         return ctl_complain(CTL_FAILED, NULL, "the request is too large to be sent");
     if (outcome->end == DIALOGUE_SENT) {
@@ -163,14 +169,18 @@ static int converse(struct dialogue *dialogue, const struct wish *wish, const ch
                                          .body_length = strlen(body),
                                          .properties = properties,
                                          .awaited = !wish->no_wait,
-                                         .patience_ms = (unsigned)(wish->wait_seconds * 1000)};
+                                         .patience_ms = UINT32_MAX};
+    dialogue->wire.give_up_at = ctl_monotonic() + wish->wait_seconds * 1000000;
     dialogue_send(dialogue, request);
     while (!outcome->ended) {
         int r = dialogue_step(dialogue, STEP_MS);
         if (r == -ECANCELED)
-            return CTL_INTERRUPTED;
+            return ctl_complain(CTL_INTERRUPTED, "The answer will be in \"portalctl sessions\".",
+                                "interrupted; the request %s may be worked all the same", id);
         if (r < 0)
             return r == -EHOSTUNREACH ? CTL_UNAVAILABLE : wire_complain(&dialogue->wire);
+        if (!outcome->ended && ctl_monotonic() > dialogue->wire.give_up_at)
+            return tell_late(wish, dialogue, id);
     }
     return tell(wish, outcome, id);
 }

@@ -16,11 +16,7 @@ enum { CONNECT_SECONDS = 5, ANSWER_SECONDS = 10 };
 static int load(struct settings *settings, const char *name, char *error, size_t error_size) {
     const char *const names[] = {name, NULL};
     AUTOFREE char *lines = NULL;
-    size_t size = 0;
-    FILE *errors = open_memstream(&lines, &size);
-    int r = errors ? settings_load_only(settings, names, errors) : -ENOMEM;
-    if (errors)
-        (void)fclose(errors);
+    int r = ctl_settings_read(settings, names, &lines);
     if (r < 0)
         (void)snprintf(error, error_size, "%.*s", lines ? (int)strcspn(lines, "\n") : 0, lines ? lines : "");
     return r;
@@ -31,7 +27,7 @@ int status_open(struct status_source *source, int stop) {
     int store = load(&source->store, "DATABASE_URL", source->store_error, sizeof source->store_error);
     if (broker < 0 && store < 0) {
         (void)ctl_complain(0, NULL, "%s", source->broker_error);
-        return ctl_complain(CTL_SETTINGS, "One of them is enough for a part of the status.", "%s", source->store_error);
+        return ctl_complain(CTL_SETTINGS, ctl_settings_hint, "%s", source->store_error);
     }
     if (broker == 0 && wire_init(&source->wire, &source->broker.broker, stop) < 0)
         return ctl_complain(CTL_FAILED, NULL, "out of memory");
@@ -57,7 +53,7 @@ static bool have_store(struct status_source *source) {
         source->connection = NULL;
     }
     if (!source->connection)
-        source->connection = database_connect(&how, source->store_error, sizeof source->store_error);
+        (void)database_connect(&how, &source->connection, source->store_error, sizeof source->store_error);
     return source->connection != NULL;
 }
 

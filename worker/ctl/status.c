@@ -200,6 +200,8 @@ void status_print(FILE *out, const json_t *status) {
     fprintf(out, "%sportal-worker%s, %s\n\n", look.bold, look.plain, json_string_value(json_object_get(status, "at")));
     print_error(out, "PostgreSQL", database);
     print_error(out, "RabbitMQ", broker);
+    if (json_object_get(database, "error") || json_object_get(broker, "error"))
+        fputs("  \"portalctl check\" says what to do.\n\n", out);
     if (json_is_array(workers)) {
         print_workers(out, workers);
         print_pauses(out, workers);

@@ -64,6 +64,8 @@ int wire_check_rpc(struct wire *wire, const char *what) {
 }
 
 int wire_complain(const struct wire *wire) {
+    if (wire->stranger)
+        return ctl_complain(CTL_DENIED, "Put user, password and virtual host in AMQP_URL right.", "%s", wire->cause);
     if (wire->denied)
         return ctl_complain(CTL_DENIED, "\"rabbitmqctl list_permissions\" shows what the user in AMQP_URL may do.",
                             "%s", wire->cause);
@@ -101,7 +103,8 @@ static int open_url(struct wire *wire, const char *url) {
         (void)snprintf(wire->user, sizeof wire->user, "%s", opening->url.user);
     } else {
         memcpy(wire->cause, opening->cause, sizeof wire->cause);
-        wire->denied = wire->hopeless = strstr(wire->cause, "ACCESS_REFUSED") || strstr(wire->cause, "NOT_ALLOWED");
+        wire->stranger = strstr(wire->cause, "ACCESS_REFUSED") || strstr(wire->cause, "NOT_ALLOWED");
+        wire->denied = wire->hopeless = wire->stranger;
     }
     opening_free(opening);
     return r;
@@ -113,7 +116,7 @@ int wire_open(struct wire *wire) {
     unsigned count = 0;
     while (wire->settings->urls[count])
         count++;
-    wire->hopeless = wire->denied = false;
+    wire->hopeless = wire->denied = wire->stranger = false;
     for (unsigned i = 0; i < count; i++) {
         r = open_url(wire, wire->settings->urls[wire->url % count]);
         if (r >= 0) {
@@ -135,9 +138,11 @@ int wire_reopen(struct wire *wire) {
     if (wire->lost_at == 0 || now - wire->opened_at > (uint64_t)STABLE_MS * 1000)
         wire->lost_at = now;
     uint64_t end = wire->lost_at + (uint64_t)WIRE_PATIENCE_SECONDS * 1000000;
+    if (wire->give_up_at > 0 && wire->give_up_at < end)
+        end = wire->give_up_at;
     if (now > end)
         return -ETIMEDOUT;
-    ctl_format_span(span, WIRE_PATIENCE_SECONDS);
+    ctl_format_span(span, (end - now + 999999) / 1000000);
     (void)ctl_complain(0, NULL, "%s; trying again for up to %s", wire->cause, span);
     for (;;) {
         if (wire->stop >= 0 ? !ctl_stop_sleep(wire->stop, AGAIN_MS) : poll(NULL, 0, AGAIN_MS) < 0)

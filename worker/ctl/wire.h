@@ -50,7 +50,9 @@ struct wire {
     bool want_room;                 /* wire_wait() ends when the socket has room again */
     bool hopeless;                  /* trying again can't help: a right, a queue or an exchange is missing */
     bool denied;                    /* … and it is a right */
+    bool stranger;                  /* … that to log in */
     bool ever;                      /* it was connected before */
+    uint64_t give_up_at;            /* monotonic: wire_reopen() tries no longer than that; 0: as long as always */
     char cause[WIRE_CAUSE_MAX];     /* why it is not there */
     uint64_t tag;                   /* of the event, as the next */
     bool multiple;                  /* all up to the tag */

@@ -89,17 +89,18 @@ static void refusal_message(const char *sqlstate, char *line, size_t size) {
     database_message(message, line, size);
 }
 
-/* Says why there is no connection, and whose fault it is. */
-static void explain(PGconn *connection, char *error, size_t error_size) {
+/* Says why there is no connection, and whose fault it is. Result: -EACCES or -ENOTCONN. */
+static int explain(PGconn *connection, char *error, size_t error_size) {
     char line[400];
     const char *sqlstate = find_sqlstate(PQerrorMessage(connection));
     if (!sqlstate) {
         database_message(PQerrorMessage(connection), line, sizeof line);
-        if (PQconnectionNeedsPassword(connection))
+        bool wanted = PQconnectionNeedsPassword(connection);
+        if (wanted)
             snprintf(error, error_size, "PostgreSQL wants a password, and DATABASE_URL has none: %s", line);
         else
             snprintf(error, error_size, "no connection to PostgreSQL: %s", line);
-        return;
+        return wanted ? -EACCES : -ENOTCONN;
     }
     refusal_message(sqlstate, line, sizeof line);
     if (strncmp(sqlstate, "28", 2) == 0)
@@ -108,15 +109,18 @@ static void explain(PGconn *connection, char *error, size_t error_size) {
         snprintf(error, error_size, "PostgreSQL does not have the database in DATABASE_URL: %s", line);
     else if (strncmp(sqlstate, "42501", 5) == 0)
         snprintf(error, error_size, "the user in DATABASE_URL may not do this: %s", line);
-    else
+    else {
         snprintf(error, error_size, "no connection to PostgreSQL: %s (SQLSTATE %.5s)", line, sqlstate);
+        return -ENOTCONN;
+    }
+    return -EACCES;
 }
 
-static PGconn *connect_with(const struct options *options, char *error, size_t error_size) {
+static int connect_with(const struct options *options, PGconn **ret, char *error, size_t error_size) {
     PGconn *connection = PQconnectdbParams(options->words, options->values, 0);
     if (!connection) {
         snprintf(error, error_size, "out of memory");
-        return NULL;
+        return -ENOMEM;
     }
     /* A server that answers but refuses (only its messages have two spaces after the severity) is asked once more, as
      * its SQLSTATE comes with verbose errors alone, and those can be asked for only of a connection that is there. */
@@ -126,11 +130,13 @@ static PGconn *connect_with(const struct options *options, char *error, size_t e
         if (PQstatus(connection) == CONNECTION_OK)
             (void)PQsetErrorVerbosity(connection, PQERRORS_DEFAULT);
     }
-    if (PQstatus(connection) == CONNECTION_OK)
-        return connection;
-    explain(connection, error, error_size);
+    if (PQstatus(connection) == CONNECTION_OK) {
+        *ret = connection;
+        return 0;
+    }
+    int r = explain(connection, error, error_size);
     PQfinish(connection);
-    return NULL;
+    return r;
 }
 
 static void ignore_notice(void *argument, const char *message) {
@@ -138,12 +144,12 @@ static void ignore_notice(void *argument, const char *message) {
     (void)message;
 }
 
-PGconn *database_connect(const struct database_settings *settings, char *error, size_t error_size) {
-    assert(settings && settings->url && error && error_size > 0);
+int database_connect(const struct database_settings *settings, PGconn **ret, char *error, size_t error_size) {
+    assert(settings && settings->url && ret && error && error_size > 0);
     PQconninfoOption *parsed = PQconninfoParse(settings->url, NULL);
     if (!parsed) { /* libpq's own words may quote the password */
         snprintf(error, error_size, "DATABASE_URL is not a connection string of libpq");
-        return NULL;
+        return -EINVAL;
     }
 
     struct options options = {0};
@@ -166,11 +172,11 @@ PGconn *database_connect(const struct database_settings *settings, char *error, 
     /* A standby serves nobody here, whether it is one of several hosts or what a name points to after a failover. */
     option_default(&options, "target_session_attrs", "read-write");
 
-    PGconn *connection = connect_with(&options, error, error_size);
+    int r = connect_with(&options, ret, error, error_size);
     PQconninfoFree(parsed);
-    if (connection)
-        (void)PQsetNoticeProcessor(connection, ignore_notice, NULL);
-    return connection;
+    if (r >= 0)
+        (void)PQsetNoticeProcessor(*ret, ignore_notice, NULL);
+    return r;
 }
 
 static uint64_t now_ms(void) {

@@ -135,10 +135,9 @@ static int connect_checked(const struct store_settings *settings, PGconn **ret, 
                                           .connect_seconds = settings->connect_seconds,
                                           .answer_seconds = settings->answer_seconds};
     uint32_t seconds = settings->answer_seconds;
-    AUTOFINISH PGconn *connection = database_connect(&how, error, error_size);
-    if (!connection)
-        return -ENOTCONN;
-    int r = set_up(connection, seconds, error, error_size);
+    AUTOFINISH PGconn *connection = NULL;
+    int r = database_connect(&how, &connection, error, error_size);
+    r = r < 0 ? r : set_up(connection, seconds, error, error_size);
     r = r < 0 ? r : check_schema(connection, seconds, error, error_size);
     r = r < 0 ? r : check_rights(connection, seconds, error, error_size);
     r = r < 0 ? r : prepare(connection, seconds, error, error_size);
