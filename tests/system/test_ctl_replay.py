@@ -280,6 +280,14 @@ def test_progress_is_a_bar_on_a_terminal_only(serving, tmp_path):
     assert "\r" not in result.errors + result.output and "\033" not in result.errors + result.output
 
 
+def test_what_is_printed_does_not_run_into_the_bar(serving, tmp_path):
+    path = requests(tmp_path / "a.jsonl", 30, serving.teams(4))
+    status, shown = on_terminal(serving, "replay", "--rate", "30", "--json", path)
+    lines = [line.split("\r\033[K") for line in shown.split("\r\n")]
+    assert status == DONE and any(parts[0].startswith("[") or len(parts) > 2 for parts in lines), "there is a bar"
+    assert [json.loads(parts[-1]) for parts in lines if parts[-1]][-1]["summary"]["requests"] == 30
+
+
 def test_ctrl_c_leaves_a_command_that_sends_the_rest(serving, tmp_path):
     teams = serving.teams(4)
     first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"

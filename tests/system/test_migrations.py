@@ -86,6 +86,7 @@ def test_without_the_applications_tables_file_line_and_reason_are_told(bed, data
     line = next(n for n, text in enumerate(views.read_text().splitlines(), 1) if "public.teams" in text)
     assert done.returncode == 1
     assert f"{views.name}:{line}: relation \"public.teams\" does not exist" in done.stderr
+    assert "The application's tables come first" in done.stderr
 
 
 def test_a_database_of_another_encoding_is_refused(bed, databases):
@@ -131,7 +132,7 @@ def test_who_may_not_make_the_role_is_told_what_to_ask_for(bed, databases, files
         connection.cursor().execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {owner}")
         connection.close()
         done = run("--directory", files, DATABASE_URL=bed.postgres.url(database, owner, "x"))
-        assert done.returncode == 1
+        assert done.returncode == 77
         assert f"CREATE ROLE {role} NOLOGIN" in done.stderr
         assert not role_exists(bed, role)
     finally:
@@ -141,19 +142,25 @@ def test_who_may_not_make_the_role_is_told_what_to_ask_for(bed, databases, files
         bed.postgres.execute(f"DROP ROLE {owner}")
 
 
-@pytest.mark.parametrize("spoil, expected", [
-    (lambda files: (files / "002-again.sql").write_text("SELECT 1"), "two files have the number 2"),
-    (lambda files: (files / "9-nine.sql").write_text("SELECT 1"), "called like 001-words.sql"),
-    (lambda files: (files / FILES[1].name).unlink(), "no migration 002"),
-    (lambda files: [path.unlink() for path in files.iterdir()], "no migrations"),
-    (shutil.rmtree, "No such file"),
-    (lambda files: (files / f"{len(FILES) + 1:03}-commits.sql").write_text("COMMIT"), "ended the transaction"),
-    (lambda files: (files / f"{len(FILES) + 1:03}-nul.sql").write_bytes(b"SELECT 1;\0"), "has a NUL"),
+def test_whoever_may_not_migrate_is_told_who_may(bed, databases):
+    done = run(DATABASE_URL=bed.postgres.url(databases(), "portal", bed.database_password))
+    assert done.returncode == 77 and "permission denied for database" in done.stderr
+    assert "the owner of the application's database" in done.stderr
+
+
+@pytest.mark.parametrize("spoil, status, expected", [
+    (lambda files: (files / "002-again.sql").write_text("SELECT 1"), 65, "two files have the number 2"),
+    (lambda files: (files / "9-nine.sql").write_text("SELECT 1"), 65, "called like 001-words.sql"),
+    (lambda files: (files / FILES[1].name).unlink(), 65, "no migration 002"),
+    (lambda files: [path.unlink() for path in files.iterdir()], 66, "no migrations"),
+    (shutil.rmtree, 66, "No such file"),
+    (lambda files: (files / f"{len(FILES) + 1:03}-commits.sql").write_text("COMMIT"), 65, "ended the transaction"),
+    (lambda files: (files / f"{len(FILES) + 1:03}-nul.sql").write_bytes(b"SELECT 1;\0"), 65, "has a NUL"),
 ], ids=["double", "badly named", "gap", "empty", "missing", "commits", "nul"])
-def test_files_that_make_no_sense_are_named(bed, databases, files, spoil, expected):
+def test_files_that_make_no_sense_are_named(bed, databases, files, spoil, status, expected):
     spoil(files)
     done = run("--directory", files, DATABASE_URL=bed.owner_url(databases()))
-    assert done.returncode == 1 and expected in done.stderr
+    assert done.returncode == status and expected in done.stderr
 
 
 def test_the_setting_may_be_a_credential_which_wins(bed, databases, tmp_path):

@@ -104,8 +104,11 @@ void grid_end(struct grid *grid) {
 
 /* ---- JSON ---- */
 
+/* As many as a double has for sure: 0.1 stays 0.1. */
+enum { REAL_DIGITS = 15 };
+
 int print_json(FILE *out, const json_t *value) {
-    char *text = json_dumps(value, JSON_COMPACT);
+    char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(REAL_DIGITS));
     if (!text)
         return -ENOMEM;
     fprintf(out, "%s\n", text);

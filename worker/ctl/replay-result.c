@@ -152,6 +152,8 @@ void replay_done(void *userdata, struct dialogue_request *request, enum dialogue
     replay->late += end == DIALOGUE_LATE && !expected_none;
     count(replay, expected_none ? "no reply, as expected" : outcome, code);
     (void)snprintf(what, sizeof what, "%s%s%s", outcome, code ? " " : "", code ? code : "");
+    if (replay->options.json || replay->table)
+        progress_clear(&replay->progress); /* it may be the same terminal */
     if (replay->options.json)
         tell_json(replay, mark, reply, took, found);
     else if (replay->table)
