@@ -4,12 +4,17 @@ import json
 import signal
 
 import pytest
-from test_session import features_with, without_metadata
+from test_session import features_with
 
 from bed.emulator import CONFIGURATIONS, PRICES, PRODUCTS, SESSIONS
 from bed.process import wait_until
 
 PER_PRODUCT = {"PORTAL_CONFIGURATION": "per-product"}
+
+
+def without_metadata(form):
+    """Where there is one for each product, the worker marks what it made; Stripe shows that to nobody."""
+    return {name: value for name, value in form.items() if not name.startswith("metadata[")}
 
 
 def configuration(reply):
@@ -307,6 +312,7 @@ def file(tmp_path):
 
 
 def made(service):
+    """The one configuration that was made, as a form."""
     [call] = service.emulator.made_configurations()
     return without_metadata(call["parameters"])
 

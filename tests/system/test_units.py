@@ -160,7 +160,7 @@ def test_the_example_has_settings_that_exist(tmp_path):
     settings |= {"AMQP_URL": "amqp://a:b@127.0.0.1:1/", "DATABASE_URL": "postgresql://a:b@127.0.0.1:1/x",
                  "STRIPE_SECRET_KEY": "sk_test_x", "STRIPE_API_BASE": "http://127.0.0.1:1"}
     status, output, errors = run(settings, "--check")
-    assert status == 1 and errors == "" and "AMQP_URL: failed" in output, "every value is right"
+    assert status == 1 and "error:" not in errors and "AMQP_URL: failed" in output, "every value is right"
 
 
 def test_completion_offers_every_option():
