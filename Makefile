@@ -14,6 +14,7 @@ PACKAGES_TEST  := amqp-tools dpkg-dev libmicrohttpd-dev libcmocka-dev openssl po
                   procps systemd \
                   python3 python3-pytest python3-pytest-xdist python3-pika python3-psycopg2 \
                   python3-jsonschema python3-yaml
+PACKAGES_BENCH := valgrind wrk
 PACKAGES_LINT  := clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck mandoc lintian
 PACKAGES       := $(PACKAGES_BUILD) $(PACKAGES_TEST) $(PACKAGES_LINT)
 
@@ -63,7 +64,9 @@ SIMULATOR   := $(wildcard tests/simulation/*.c)
 
 ALLOCATION  := $(wildcard tests/allocation/*.c)
 
-SOURCES := $(wildcard $(MAIN_WORKER)) $(CTL) $(LIBRARY) $(EMULATOR) $(UNIT_TESTS) $(UNIT_HELP) $(wildcard tests/fuzz/*.c) $(SIMULATOR) $(ALLOCATION)
+BENCH       := $(wildcard tests/bench/*.c)
+
+SOURCES := $(wildcard $(MAIN_WORKER)) $(CTL) $(LIBRARY) $(EMULATOR) $(UNIT_TESTS) $(UNIT_HELP) $(wildcard tests/fuzz/*.c) $(SIMULATOR) $(ALLOCATION) $(BENCH)
 HEADERS := $(wildcard include/*/*.h worker/*/*.h tests/*/*.h)
 SCRIPTS := .ci/run .ci/install-packages $(wildcard .ci/*.sh tests/*/*.sh systemd/*/*.sh)
 
@@ -128,6 +131,10 @@ $(BUILD)/allocation: $(call object,$(ALLOCATION) $(filter-out %/simulate.c %/shr
 	@echo "  LINK  $@"
 	@$(LINK) -Wl,--wrap=request_read -Wl,--wrap=portal_new -Wl,--wrap=stripe_told_used_up -o $@ $^ $(PC_LIBS)
 
+$(BUILD)/bench-%: $(BUILD)/obj/tests/bench/%.o
+	@echo "  LINK  $@"
+	@$(LINK) -o $@ $^ $(PC_LIBS)
+
 unit-programs: $(UNIT_PROGRAMS)
 $(UNIT_PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(call object,$(UNIT_HELP)) $(BUILD)/libportal.a
 	@mkdir -p $(@D)
@@ -189,6 +196,14 @@ SEED    ?=
 chaos: packages  ## kill, stop and cut off real servers under load; MINUTES=10 SEED=…
 	@+$(BUILT) >&2
 	@SANITIZE='$(SANITIZE)' $(BED) chaos.chaos $(MINUTES) $(SEED)
+
+# tests/bench/README.md says more. What it needs beyond the tests is installed for it alone.
+REQUESTS ?= 10000
+.PHONY: bench
+bench: packages  ## what a request costs, beside the least it could cost here; REQUESTS=10000
+	@.ci/install-packages $(PACKAGES_BENCH) || true
+	@+$(BUILT) $(BENCH:tests/bench/%.c=$(BUILD)/bench-%) >&2
+	@$(BED) bench.bench $(REQUESTS)
 
 # Each target in tests/fuzz/ is built twice: with libFuzzer, to look for crashes, and without, to run the corpus, and
 # with it every crash that was ever found, in each `make test`.
