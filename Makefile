@@ -11,7 +11,7 @@ SANITIZE ?=
 
 PACKAGES_BUILD := gcc libc6-dev pkg-config librabbitmq-dev libcurl4-openssl-dev libjansson-dev libpq-dev libsystemd-dev
 PACKAGES_TEST  := amqp-tools dpkg-dev libmicrohttpd-dev libcmocka-dev openssl postgresql-15 rabbitmq-server prometheus \
-                  procps systemd \
+                  iproute2 procps systemd \
                   python3 python3-pytest python3-pytest-xdist python3-pika python3-psycopg2 \
                   python3-jsonschema python3-yaml
 PACKAGES_BENCH := valgrind wrk

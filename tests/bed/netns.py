@@ -4,6 +4,7 @@ The servers are reached over a pair of virtual interfaces, each at an address of
 that this side sends from that address: what the worker sends is lost, too, as nobody tells it that it arrived.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -66,8 +67,9 @@ class Network:
             self.restore(server)
         for proxy in self.proxies.values():
             proxy.kill()
-        subprocess.run(["ip", "netns", "del", self.name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        subprocess.run(["ip", "link", "del", f"{self.name}h"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for words in (("netns", "del", self.name), ("link", "del", f"{self.name}h")):
+            with contextlib.suppress(NotAllowed):
+                ip(*words)
 
     def forward(self, server, port, at=0):
         """Makes a port of 127.0.0.1 reachable for the worker (anew at the port where it was: `at`); returns host and
