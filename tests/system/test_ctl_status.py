@@ -47,7 +47,16 @@ def test_the_limit_for_calls_to_stripe_is_shown(service):
     service.ask({"team_id": service.team()})
     limits = portalctl(service, "status", "--json").json["database"]["limits"]
     assert {limit["per_second"] for limit in limits} == {20} and {limit["account"] for limit in limits} == {"default"}
-    assert re.search(r"default, test +20/s +0\.\d s", portalctl(service, "status").output)
+    row = r"^sessions +default, test +(\d\.\d) +20/s +\d\.\d s"
+    assert re.search(row, portalctl(service, "status").output, re.MULTILINE)
+
+    def rate():
+        return float(re.search(row, portalctl(service, "status").output, re.MULTILINE)[1])
+
+    wait_until(lambda: service.ask({"team_id": service.team()}) and rate() > 0, "a sign of life that tells of calls", every=0.5)
+    service.workers[0].kill()
+    service.query("UPDATE portal.workers SET state = jsonb_set(state, '{settings,namespace}', '\"other\"')")
+    assert rate() == 0, "those calls are of another account"
     service.query("UPDATE portal.tokens SET slowed_until = now() + interval '30 seconds'")
     assert re.search(r"slowed down for (29|30) s", portalctl(service, "status").output)
 

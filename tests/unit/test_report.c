@@ -188,6 +188,29 @@ static void recent_outcomes_are_forgotten(void **state) {
     metrics_free(metrics);
 }
 
+static void recent_calls_are_counted_for_each_endpoint(void **state) {
+    (void)state;
+    struct metrics *metrics = metrics_new("w");
+    assert_non_null(metrics);
+    const uint64_t second = 1000000;
+    const struct event sessions = {.kind = EVENT_STRIPE_CALL, .link = "sessions", .status = 200, .count = 1};
+    const struct event prices = {.kind = EVENT_STRIPE_CALL, .link = "prices", .status = 200, .count = 1};
+    uint64_t calls = 7;
+    assert_null(metrics_recent_calls(metrics, 0, 10, 0, &calls));
+    metrics_event(metrics, &sessions, 1000 * second);
+    metrics_event(metrics, &sessions, 1009 * second);
+    metrics_event(metrics, &prices, 1009 * second);
+    metrics_event(metrics, &done, 1009 * second);
+    assert_string_equal(metrics_recent_calls(metrics, 1009 * second, 10, 0, &calls), "sessions");
+    assert_int_equal(calls, 2);
+    (void)metrics_recent_calls(metrics, 1010 * second, 10, 0, &calls);
+    assert_int_equal(calls, 1);
+    assert_string_equal(metrics_recent_calls(metrics, 1010 * second, 10, 1, &calls), "prices");
+    assert_int_equal(calls, 1);
+    assert_null(metrics_recent_calls(metrics, 1010 * second, 10, 2, &calls));
+    metrics_free(metrics);
+}
+
 static char *written(const struct metrics *metrics, const struct portal_state *state, const char *path) {
     assert_int_equal(metrics_write(metrics, state, path), 0);
     FILE *file = fopen(path, "r");
@@ -322,6 +345,7 @@ int main(void) {
         cmocka_unit_test(a_line_is_bounded),
         cmocka_unit_test(what_is_less_urgent_is_left_out),
         cmocka_unit_test(recent_outcomes_are_forgotten),
+        cmocka_unit_test(recent_calls_are_counted_for_each_endpoint),
         cmocka_unit_test(metrics_are_written_as_prometheus_text),
         cmocka_unit_test(series_are_bounded),
         cmocka_unit_test(metrics_that_cannot_be_written_are_an_error),

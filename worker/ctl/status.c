@@ -142,8 +142,25 @@ static void print_queues(FILE *out, const json_t *queues) {
     grid_end(&grid);
 }
 
-static void print_limits(FILE *out, const json_t *limits) {
-    static const char *const titles[] = {"STRIPE ENDPOINT", "ACCOUNT", "LIMIT", "BOOKED AHEAD", " ", NULL};
+/* What all workers of an account together call an endpoint a second. */
+static double calls_of(const json_t *workers, const json_t *limit) {
+    const char *endpoint = json_string_value(json_object_get(limit, "endpoint"));
+    double sum = 0;
+    size_t i;
+    const json_t *worker;
+    json_array_foreach(workers, i, worker) {
+        const json_t *state = json_object_get(worker, "state");
+        const json_t *settings = json_object_get(state, "settings");
+        if (!is_silent(worker) &&
+            json_equal(json_object_get(settings, "namespace"), json_object_get(limit, "account")) &&
+            json_equal(json_object_get(settings, "livemode"), json_object_get(limit, "livemode")))
+            sum += json_number_value(json_object_get(json_object_get(state, "calls_per_second"), endpoint));
+    }
+    return sum;
+}
+
+static void print_limits(FILE *out, const json_t *limits, const json_t *workers) {
+    static const char *const titles[] = {"STRIPE ENDPOINT", "ACCOUNT", "CALLS/S", "LIMIT", "BOOKED AHEAD", " ", NULL};
     struct grid grid;
     size_t i;
     const json_t *limit;
@@ -154,6 +171,7 @@ static void print_limits(FILE *out, const json_t *limits) {
         grid_add(&grid, json_string_value(json_object_get(limit, "endpoint")), NULL);
         grid_addf(&grid, NULL, "%s, %s", json_string_value(json_object_get(limit, "account")),
                   json_is_true(json_object_get(limit, "livemode")) ? "live" : "test");
+        grid_addf(&grid, NULL, "%.1f", calls_of(workers, limit));
         if (json_is_number(rate))
             grid_addf(&grid, NULL, "%g/s", json_number_value(rate));
         else
@@ -212,7 +230,7 @@ void status_print(FILE *out, const json_t *status) {
         fputc('\n', out);
     }
     if (json_array_size(json_object_get(database, "limits")) > 0) {
-        print_limits(out, json_object_get(database, "limits"));
+        print_limits(out, json_object_get(database, "limits"), workers);
         fputc('\n', out);
     }
     if (json_is_array(json_object_get(database, "outcomes")))

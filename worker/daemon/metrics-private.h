@@ -27,6 +27,7 @@ enum { BATCH_LOAD, BATCH_SAVE, BATCH_KINDS };
 struct second {
     uint64_t second; /* monotonic */
     uint32_t created, reused, redirect, failed;
+    uint32_t calls[ENDPOINTS_MAX]; /* as endpoints[] below */
 };
 
 struct metrics {

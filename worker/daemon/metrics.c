@@ -64,11 +64,16 @@ static void observe_us(struct histogram *histogram, uint64_t microseconds) {
     observe(histogram, metrics_seconds_bounds, (double)microseconds / 1e6);
 }
 
-static void count_recent(struct metrics *metrics, const char *outcome, uint64_t now) {
+static struct second *this_second(struct metrics *metrics, uint64_t now) {
     uint64_t second = now / 1000000;
     struct second *recent = &metrics->recent[second % METRICS_RECENT_SECONDS];
     if (recent->second != second)
         *recent = (struct second){.second = second};
+    return recent;
+}
+
+static void count_recent(struct metrics *metrics, const char *outcome, uint64_t now) {
+    struct second *recent = this_second(metrics, now);
     if (strcmp(outcome, "created") == 0)
         recent->created++;
     else if (strcmp(outcome, "reused") == 0)
@@ -88,7 +93,7 @@ static void request_done(struct metrics *metrics, const struct event *event, uin
         observe_us(&metrics->queue_seconds, event->queued_us);
 }
 
-static void stripe_call(struct metrics *metrics, const struct event *event) {
+static void stripe_call(struct metrics *metrics, const struct event *event, uint64_t now) {
     const char *endpoint = event->link ? event->link : "other";
     char status[16] = "none";
     if (event->status)
@@ -107,6 +112,7 @@ static void stripe_call(struct metrics *metrics, const struct event *event) {
         metrics->endpoint_count++;
     }
     observe_us(&metrics->endpoints[i].seconds, event->duration_us);
+    this_second(metrics, now)->calls[i]++;
 }
 
 /* What happened to a configuration, as one of few words. */
@@ -140,7 +146,7 @@ void metrics_event(struct metrics *metrics, const struct event *event, uint64_t 
         count(&metrics->dead_letters, event->code, NULL, 1);
         break;
     case EVENT_STRIPE_CALL:
-        stripe_call(metrics, event);
+        stripe_call(metrics, event, now);
         break;
     case EVENT_PAUSED: /* repeated each minute; only its beginning counts */
         count(&metrics->pauses, event->link, NULL, event->duration_us < 1000000);
@@ -169,15 +175,19 @@ void metrics_event(struct metrics *metrics, const struct event *event, uint64_t 
     }
 }
 
+static bool is_within(const struct second *recent, uint64_t now, unsigned seconds) {
+    uint64_t last = now / 1000000;
+    return recent->second <= last && recent->second + seconds > last;
+}
+
 struct metrics_recent metrics_recent(const struct metrics *metrics, uint64_t now, unsigned seconds) {
     assert(metrics);
     assert(seconds <= METRICS_RECENT_SECONDS);
 
     struct metrics_recent sum = {0};
-    uint64_t last = now / 1000000;
     for (size_t i = 0; i < METRICS_RECENT_SECONDS; i++) {
         const struct second *recent = &metrics->recent[i];
-        if (recent->second > last || recent->second + seconds <= last)
+        if (!is_within(recent, now, seconds))
             continue;
         sum.created += recent->created;
         sum.reused += recent->reused;
@@ -185,4 +195,18 @@ struct metrics_recent metrics_recent(const struct metrics *metrics, uint64_t now
         sum.failed += recent->failed;
     }
     return sum;
+}
+
+const char *metrics_recent_calls(const struct metrics *metrics, uint64_t now, unsigned seconds, unsigned number,
+                                 uint64_t *ret_calls) {
+    assert(metrics && ret_calls);
+    assert(seconds <= METRICS_RECENT_SECONDS);
+
+    if (number >= metrics->endpoint_count)
+        return NULL;
+    *ret_calls = 0;
+    for (size_t i = 0; i < METRICS_RECENT_SECONDS; i++)
+        if (is_within(&metrics->recent[i], now, seconds))
+            *ret_calls += metrics->recent[i].calls[number];
+    return metrics->endpoints[number].name;
 }

@@ -105,21 +105,32 @@ static json_t *pause_json(const struct link_pause *pause) {
     return json_pack("{ss sI}", "cause", pause->cause, "seconds", (json_int_t)(pause->since_us / 1000000));
 }
 
+/* Calls a second to each of Stripe's endpoints. */
+static json_t *calls_json(const struct metrics *metrics, uint64_t now) {
+    json_t *rates = json_object();
+    const char *endpoint;
+    uint64_t calls = 0;
+    for (unsigned i = 0; (endpoint = metrics_recent_calls(metrics, now, RATE_SECONDS, i, &calls)); i++)
+        (void)json_object_set_new(rates, endpoint, json_real((double)calls / RATE_SECONDS));
+    return rates;
+}
+
 static json_t *state_json(const struct report *report, const struct portal_state *state, uint64_t now) {
     const struct portal_settings *settings = &report->settings->portal;
     struct metrics_recent recent = metrics_recent(report->metrics, now, RATE_SECONDS);
     char host[65] = "";
     (void)gethostname(host, sizeof host - 1);
-    return json_pack("{ss ss si sI sb sb si s{si si si si si} sI sf s{so so so} s{so so} s{si si si}}", "version",
-                     PORTAL_VERSION, "host", host, "pid", (int)getpid(), "started_at",
+    return json_pack("{ss ss si sI sb sb si s{si si si si si} sI sf so s{so so so} s{so so} s{ss sb si si si}}",
+                     "version", PORTAL_VERSION, "host", host, "pid", (int)getpid(), "started_at",
                      (json_int_t)(report->started_us / 1000000), "draining", report->draining, "intake", state->intake,
                      "in_hand", (int)state->in_hand, "stages", "loading", (int)state->loading, "configuring",
                      (int)state->configuring, "calling", (int)state->calling, "saving", (int)state->saving, "replying",
                      (int)state->replying, "oldest_ms", (json_int_t)(state->oldest_us / 1000), "requests_per_second",
-                     (double)total(&recent) / RATE_SECONDS, "waiting_for", "broker", pause_json(&state->broker),
-                     "store", pause_json(&state->store), "stripe", pause_json(&state->stripe), "outcomes", "minute",
-                     outcomes_json(report->metrics, now, 60), "five_minutes",
-                     outcomes_json(report->metrics, now, METRICS_RECENT_SECONDS), "settings", "concurrency",
+                     (double)total(&recent) / RATE_SECONDS, "calls_per_second", calls_json(report->metrics, now),
+                     "waiting_for", "broker", pause_json(&state->broker), "store", pause_json(&state->store), "stripe",
+                     pause_json(&state->stripe), "outcomes", "minute", outcomes_json(report->metrics, now, 60),
+                     "five_minutes", outcomes_json(report->metrics, now, METRICS_RECENT_SECONDS), "settings",
+                     "namespace", settings->account, "livemode", settings->livemode, "concurrency",
                      (int)settings->concurrency, "stripe_concurrency", (int)settings->stripe_concurrency,
                      "stripe_rate_limit", (int)settings->stripe_rate_limit);
 }
