@@ -15,6 +15,7 @@ PACKAGES_TEST  := amqp-tools dpkg-dev libmicrohttpd-dev libcmocka-dev openssl po
                   python3 python3-pytest python3-pytest-xdist python3-pika python3-psycopg2 \
                   python3-jsonschema python3-yaml
 PACKAGES_BENCH := valgrind wrk
+PACKAGES_COVERAGE := gcovr
 PACKAGES_LINT  := clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck mandoc lintian
 PACKAGES       := $(PACKAGES_BUILD) $(PACKAGES_TEST) $(PACKAGES_LINT)
 
@@ -245,6 +246,7 @@ $(BUILD)/regress/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/reg
 COVERAGE_FLAGS := --coverage -fprofile-update=atomic -O0 -U_FORTIFY_SOURCE
 .PHONY: coverage
 coverage: packages  ## lines and branches of worker/ that the tests reach; pages in build/coverage/html
+	@.ci/install-packages $(PACKAGES_COVERAGE)
 	@find $(BUILD)/coverage -name '*.gcda' -delete 2>/dev/null || true
 	@+CFLAGS='$(COVERAGE_FLAGS)' LDFLAGS=--coverage $(MAKE) BUILD=$(BUILD)/coverage coverage-tests; \
 	status=$$?; tests/coverage $(BUILD)/coverage && exit $$status
