@@ -256,20 +256,14 @@ coverage-tests: packages
 	@+$(RUN) unit simulation allocation system
 
 # What is too long for every run. Each part ends with a line of its own.
-ci-extra: packages  ## fresh seeds, fuzzing, and the unit tests under AddressSanitizer and UBSan
-	@+$(RUN) fresh
+ci-extra: packages  ## fresh seeds, mutants, long outages, rate, cluster, deployment, fuzzing, chaos, and all under sanitizers
+	@+$(RUN) fresh mutants slow
 	@+$(MAKE) fuzz SECONDS=60
-	@+$(MAKE) BUILD=$(BUILD)/asan SANITIZE=1 unit
-
-# What has yet to be seen green on a quiet machine, over and over, before a change may fail by it.
-.PHONY: ci-long
-ci-long: packages  ## long outages, rate, deployment, mutants, chaos, and the system tests under sanitizers
-	@+$(RUN) slow mutants
 	@+$(MAKE) chaos MINUTES=1
-	@+$(MAKE) BUILD=$(BUILD)/asan SANITIZE=1 unit-and-system
+	@+$(MAKE) BUILD=$(BUILD)/asan SANITIZE=1 sanitized
 
-.PHONY: unit-and-system
-unit-and-system: packages
+.PHONY: sanitized
+sanitized: packages
 	@+$(RUN) unit allocation system
 
 # --- Lint --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from bed import Bed
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: too long for every run; part of `make ci-extra`")
+    config.addinivalue_line("markers", "alone: measures what other tests at the same time would spoil; slow, too")
     config.addinivalue_line("markers", "refused: the worker is expected to make calls that Stripe refuses")
 
 

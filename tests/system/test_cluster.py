@@ -11,7 +11,7 @@ from bed.outage import absorb, check_all_served, said, send, wait_first_reply
 from bed.process import wait_until
 from bed.service import REQUESTS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 
 END = {"kill": signal.SIGKILL, "stop": signal.SIGTERM, "freeze": signal.SIGSTOP}
 SLOWLY = {"delay_ms": {"uniform": [50, 600]}}

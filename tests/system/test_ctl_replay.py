@@ -323,6 +323,7 @@ def test_a_broker_that_restarts_costs_only_time(serving, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_hundred_thousand_requests_go_through_a_restart_in_bounded_memory(serving, tmp_path):
     total = 100_000
     path = requests(tmp_path / "many.jsonl", total, serving.teams(1000))

@@ -13,7 +13,7 @@ from bed.process import BUILD, ROOT, wait_until
 from bed.service import DEAD
 from bed.systemd_box import SystemdBox, Unavailable
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment")]
 
 ETC = "/etc/portal-worker"
 CREDENTIALS = f"{ETC}/credentials"

@@ -72,18 +72,21 @@ def check(counts, queries, most_queries=0.1):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_four_workers_keep_the_limit_and_use_it(fleet):
     fleet.start_fleet(4)
     check(*run(fleet, 20))
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_ten_workers_keep_the_limit(fleet):
     fleet.start_fleet(10)
     check(*run(fleet, 10), most_queries=0.15)  # each leases for few at the beginning and at the end
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_one_worker_alone_uses_all_of_it(fleet):
     fleet.start_fleet(1)
     check(*run(fleet, 10))
