@@ -4,9 +4,11 @@ import base64
 import json
 import re
 import secrets
+import subprocess
+import uuid
 
 from bed import contract
-from bed.process import wait_until
+from bed.process import BUILD, environment, wait_until
 from bed.service import ABSENT
 
 FIELDS = {
@@ -125,25 +127,35 @@ class Replay:
     def run(self, line):
         """Sends a line and holds what comes of it against what it expects; raises Unexpected."""
         self.prepare(line.get("before", {}))
-        expect = line.get("expect", {})
-        calls = len(self.service.emulator.calls())
-        sent = self.service.request(raw=line["raw"], **line.get("properties", {}))
-        self.sent.append((line, sent))
-        found, reply = [], None
-        if expect.get("reply", ABSENT) is not None:
-            reply = self.service.wait_reply(sent)
-            found += self._check_reply(line["name"], expect, reply)
+        expect, calls = line.get("expect", {}), len(self.service.emulator.calls())
+        properties = {"correlation_id": str(uuid.uuid4()), **line.get("properties", {})}
+        correlation_id = properties["correlation_id"]
+        self.sent.append((line, correlation_id))
+        found, reply = self.exchange(line, properties)
         if expect.get("dead_letter"):
-            wait_until(lambda: self._letters(sent), lambda: f"{line['where']}: a dead letter\n{self.service.logs()}")
-            reasons = [letter.headers.get("x-portal-reason") for letter in self._letters(sent)]
+            wait_until(lambda: self._letters(correlation_id),
+                       lambda: f"{line['where']}: a dead letter\n{self.service.logs()}")
+            reasons = [letter.headers.get("x-portal-reason") for letter in self._letters(correlation_id)]
             found += differences([expect["dead_letter"]], reasons, "dead_letter")
         if "calls" in expect:
             found += self._check_calls(expect["calls"], self.service.emulator.calls()[calls:])
-        self._judge(line, found, reply)
-        return reply
+        if found:
+            raise Unexpected(f"{line['where']} {line['name']}: {'; '.join(found)}\n{reply or 'no reply'}")
 
-    def _letters(self, sent):
-        return [one for one in self.service.dead_letters() if one.properties.correlation_id == sent.correlation_id]
+    def exchange(self, line, properties):
+        """Sends a line as another service would; returns how the reply differs from what is expected, and the reply."""
+        expect = line.get("expect", {})
+        sent = self.service.request(raw=line["raw"], **properties)
+        if expect.get("reply", ABSENT) is None:
+            return [], None
+        reply = self.service.wait_reply(sent)
+        return self._check_reply(line["name"], expect, reply), reply.raw.decode()
+
+    def count_replies(self, correlation_id):
+        return sum(reply.properties.correlation_id == correlation_id for reply in self.service.replies)
+
+    def _letters(self, correlation_id):
+        return [one for one in self.service.dead_letters() if one.properties.correlation_id == correlation_id]
 
     def _check_reply(self, name, expect, reply):
         self.replies[name] = reply.body
@@ -169,19 +181,46 @@ class Replay:
     def finish(self):
         """What must not come at all, and nothing twice; returns the names of the lines with what was wrong."""
         self.service.wait_empty()
+        self.service.poll()
         wrong = {}
-        for line, sent in self.sent:
+        for line, correlation_id in self.sent:
             expect = line.get("expect", {})
-            letters = len(self._letters(sent))
-            replies = len(self.service.replies_to(sent))
+            letters, replies = len(self._letters(correlation_id)), self.count_replies(correlation_id)
             if letters != bool(expect.get("dead_letter")):
                 wrong[line["name"]] = f"{letters} dead letters"
-            if "reply" in expect and replies != (expect["reply"] is not None):
+            if "reply" in expect and replies is not None and replies != (expect["reply"] is not None):
                 wrong[line["name"]] = f"{replies} replies"
         return wrong
 
-    @staticmethod
-    def _judge(line, found, reply):
-        if found:
-            said = reply.raw.decode() if reply else "no reply"
-            raise Unexpected(f"{line['where']} {line['name']}: {'; '.join(found)}\n{said}")
+
+class PortalctlReplay(Replay):
+    """The same with portalctl, which sends the lines and compares the replies."""
+
+    def __init__(self, service):
+        super().__init__(service)
+        url = service.bed.rabbitmq.url(service.name, "sender", service.bed.sender_password)
+        self.portalctl = subprocess.Popen([BUILD / "portalctl", "replay", "--check", "--json", "--run", "unused", "-"],
+                                          text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                          env=environment(AMQP_URL=url))
+
+    def exchange(self, line, properties):
+        self.service.declare()
+        fields = {name: line[name] for name in ("name", "body", "body_base64", "expect") if name in line}
+        text = json.dumps({**fields, "properties": properties}, ensure_ascii=False)
+        if "request" in line:  # as it was written
+            text = f'{{"request": {line["raw"].decode()}, {text[1:]}'
+        self.portalctl.stdin.write(text + "\n")
+        self.portalctl.stdin.flush()
+        told = json.loads(self.portalctl.stdout.readline())
+        return [told["differences"]] if not told["ok"] else [], json.dumps(told["reply"])
+
+    def count_replies(self, correlation_id):
+        return None  # they go to portalctl
+
+    def finish(self):
+        output, _ = self.portalctl.communicate(timeout=30)
+        summary = json.loads(output.splitlines()[-1])["summary"]
+        wrong = super().finish()
+        if summary["requests"] != len(self.sent) or summary["unanswered"]:
+            wrong["summary"] = json.dumps(summary)
+        return wrong

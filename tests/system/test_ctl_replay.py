@@ -2,14 +2,11 @@
 
 import json
 import re
-import subprocess
 import time
-import uuid
 
 import pytest
 
-from bed import replay
-from bed.process import BUILD, ROOT, SANITIZED, environment, wait_until
+from bed.process import ROOT, SANITIZED, wait_until
 from bed.service import DEAD, REPLIES, REQUESTS
 from test_ctl import (BAD_FILE, DONE, FAILED, INTERRUPTED, LATE, NO_FILE, finish, on_terminal, portalctl, start)
 
@@ -167,52 +164,6 @@ def test_a_reply_that_must_not_come_is_noticed(serving, tmp_path):
     path = write(tmp_path / "a.jsonl", [{"request": {"team_id": 1}, "expect": {"reply": None}}])
     result = portalctl(serving, "replay", "--check", path)
     assert result.status == FAILED and "a reply came, expected none" in result.output
-
-
-class ThroughPortalctl(replay.Replay):
-    """Runs lines as the bed's own does, but has portalctl send them and compare the replies."""
-
-    def __init__(self, service):
-        super().__init__(service)
-        settings = {"AMQP_URL": service.bed.rabbitmq.url(service.name, "sender", service.bed.sender_password)}
-        self.portalctl = subprocess.Popen([BUILD / "portalctl", "replay", "--check", "--json", "--run", "unused", "-"], text=True,
-                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(**settings))
-
-    def run(self, line):
-        self.prepare(line.get("before", {}))
-        self.service.declare()
-        expect, calls = line.get("expect", {}), len(self.service.emulator.calls())
-        correlation = line.get("properties", {}).get("correlation_id", str(uuid.uuid4()))
-        properties = {**line.get("properties", {}), "correlation_id": correlation}
-        fields = {name: line[name] for name in ("name", "body", "body_base64", "expect") if name in line}
-        text = json.dumps({**fields, "properties": properties}, ensure_ascii=False)
-        if "request" in line:  # as it was written
-            text = f'{{"request": {line["raw"].decode()}, {text[1:]}'
-        self.portalctl.stdin.write(text + "\n")
-        self.portalctl.stdin.flush()
-        result = json.loads(self.portalctl.stdout.readline())
-        assert result["ok"], (line["where"], line["name"], result)
-        letters = lambda: [one for one in self.service.dead_letters() if one.properties.correlation_id == correlation]
-        if expect.get("dead_letter"):
-            wait_until(letters, lambda: f"{line['where']}: a dead letter\n{self.service.logs()}")
-        assert [one.headers.get("x-portal-reason") for one in letters()] == \
-            ([expect["dead_letter"]] if "dead_letter" in expect else [])
-        if "calls" in expect:
-            assert self._check_calls(expect["calls"], self.service.emulator.calls()[calls:]) == [], line["where"]
-
-    def finish(self):
-        output, _ = self.portalctl.communicate(timeout=30)
-        return self.portalctl.returncode, json.loads(output.splitlines()[-1])["summary"]
-
-
-@pytest.mark.refused
-def test_every_row_of_the_contract_comes_out_as_expected(service):
-    runner, count = ThroughPortalctl(service), 0
-    for line in replay.read(ROOT / "tests/replay/contract.jsonl"):
-        runner.run(line)
-        count += 1
-    status, summary = runner.finish()
-    assert status == DONE and (summary["requests"], summary["wrong"], summary["unanswered"]) == (count, 0, 0)
 
 
 # --- what is wrong with a file ---

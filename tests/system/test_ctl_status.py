@@ -62,6 +62,7 @@ def test_the_limit_for_calls_to_stripe_is_shown(service):
 
 
 def test_a_worker_that_waits_says_for_what_and_since_when(serving):
+    serving.workers[0].kill()  # its next sign of life would tell the truth
     serving.query("UPDATE portal.workers SET state = jsonb_set(state, '{waiting_for,stripe}', "
                   "'{\"cause\": \"the key is not valid\", \"seconds\": 75}')")
     result = portalctl(serving, "status")

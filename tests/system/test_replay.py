@@ -12,9 +12,9 @@ DIRECTORY = ROOT / "tests/replay"
 FILES = sorted(DIRECTORY.glob("*.jsonl"))
 
 
-def run(service, path):
+def run(runner, path):
     """Runs a file and prints a line for each of its lines; returns those that went wrong."""
-    runner, wrong, names = replay.Replay(service), {}, []
+    wrong, names = {}, []
     for line in replay.read(path):
         names.append(line["name"])
         try:
@@ -30,9 +30,10 @@ def run(service, path):
 @pytest.mark.refused
 @pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
 def test_every_line_comes_out_as_expected_twice_on_the_same_database(service, path):
-    for number in (1, 2):
-        print(f"--- {path.name}, run {number}")
-        wrong = run(service, path)
+    """Once sent by another service, once by portalctl."""
+    for runner in (replay.Replay, replay.PortalctlReplay):
+        print(f"--- {path.name}, by {runner.__name__}")
+        wrong = run(runner(service), path)
         assert not wrong, "\n".join(wrong.values())
 
 
