@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -21,7 +22,7 @@ PROGRAM = pathlib.Path(os.environ.get("STRIPE_EMULATOR", ROOT / os.environ.get("
 KEY = "sk_test_self_test_0001"
 SESSIONS = "/v1/billing_portal/sessions"
 CONFIGURATIONS = "/v1/billing_portal/configurations"
-PATIENCE = 10
+PATIENCE = 30  # the machine may be busy with two runs
 
 DATA = {
     "customers": ["cus_1", "cus_2"],
@@ -562,7 +563,7 @@ def test_refusals_are_saved_only_once_the_endpoint_ran(emulator):
 
 
 def test_a_key_whose_request_still_runs_is_in_use(emulator):
-    emulator.fault({"delay_ms": 300}, count=1)
+    emulator.fault({"delay_ms": 1500}, count=1)
     answers = []
     slow = threading.Thread(target=lambda: answers.append(emulator.session(idempotency_key="a")))
     slow.start()
@@ -576,9 +577,12 @@ def test_a_key_whose_request_still_runs_is_in_use(emulator):
 
 
 def test_work_goes_on_when_the_client_has_gone(emulator):
-    emulator.fault({"delay_ms": 100}, count=1)
-    with pytest.raises(TimeoutError):
-        emulator.session(idempotency_key="a", timeout=0.03)
+    emulator.fault({"delay_ms": 200}, count=1)
+    with socket.create_connection((emulator.place.hostname, emulator.place.port)) as leaving:
+        leaving.sendall(f"POST {SESSIONS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nIdempotency-Key: a\r\n"
+                        "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 36\r\n\r\n"
+                        "customer=cus_1&configuration=bpc_all".encode())
+        wait_until(lambda: emulator.calls())
     wait_until(lambda: emulator.counters()["sessions_made"] == 1)
     assert emulator.session(idempotency_key="a").headers["Idempotent-Replayed"] == "true"
 
@@ -587,30 +591,33 @@ def test_work_goes_on_when_the_client_has_gone(emulator):
 
 
 def test_a_delay_is_kept_and_blocks_nobody_else(emulator):
-    emulator.fault({"delay_ms": {"uniform": [200, 220]}}, match={"customer": "cus_1"})
+    emulator.fault({"delay_ms": {"uniform": [1500, 1600]}}, match={"customer": "cus_1"})
     slow = [threading.Thread(target=emulator.session) for _ in range(20)]
-    start = time.monotonic()
     for thread in slow:
         thread.start()
+    wait_until(lambda: len(emulator.calls()) == len(slow))
+    start = time.monotonic()
     assert emulator.session({"customer": "cus_2"}).status == 200
-    assert time.monotonic() - start < 0.2
+    assert all(thread.is_alive() for thread in slow)
     for thread in slow:
         thread.join()
-    assert 0.2 <= time.monotonic() - start < 1
-    assert emulator.calls()[0]["fault"].startswith("delay 2")
+    assert time.monotonic() - start > 0.5, "the last of them has not long been asked"
+    assert all(call["status"] == 200 for call in emulator.calls())
 
 
 def test_delays_can_be_distributed_like_those_of_networks(emulator):
     emulator.fault({"delay_ms": {"lognormal": [4, 0.5]}})
     times = []
     connection = emulator.connect()
-    for _ in range(40):
+    for _ in range(100):
         start = time.monotonic()
         emulator.get("/v1/prices", {"limit": 1}, connection=connection)
-        times.append(time.monotonic() - start)
+        times.append((time.monotonic() - start) * 1000)
     connection.close()
-    assert 0.003 < sorted(times)[20] < 0.012
-    assert max(times) > 1.3 * min(times)
+    chosen = [int(re.fullmatch(r"delay (\d+)", call["fault"])[1]) for call in emulator.calls()]
+    assert all(took >= delay - 1 for took, delay in zip(times, chosen, strict=True))
+    # Half of them are below 4 ms and a sixth above 6.5; beyond these bounds once in a million runs.
+    assert 3 <= sorted(chosen)[50] <= 5 and 1 < sum(delay >= 7 for delay in chosen) < 40
 
 
 def test_429_comes_with_and_without_the_headers_that_say_when(emulator):
@@ -863,15 +870,19 @@ def test_connections_are_kept_alive(emulator):
     connection.close()
 
 
-def test_many_connections_are_served_at_once(emulator):
+def test_two_thousand_connections_are_kept_alive_and_served_at_once(emulator):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     request = f"GET /v1/products/prod_1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
-    sockets = [socket.create_connection((emulator.place.hostname, emulator.place.port)) for _ in range(400)]
-    for each in sockets:
-        each.sendall(request)
-    for each in sockets:
-        each.settimeout(PATIENCE)
-        assert each.recv(4096).startswith(b"HTTP/1.1 200 OK")
-    assert emulator.counters()["connections"]["peak"] >= 400
+    before = emulator.counters()["connections"]
+    sockets = [socket.create_connection((emulator.place.hostname, emulator.place.port), PATIENCE) for _ in range(2000)]
+    for _ in range(2):
+        for each in sockets:
+            each.sendall(request)
+        for each in sockets:
+            assert each.recv(4096).startswith(b"HTTP/1.1 200 OK")
+    after = emulator.counters()["connections"]
+    assert after["peak"] >= 2000 and after["total"] <= before["total"] + 2002
     for each in sockets:
         # Reset, so that no port is left in TIME-WAIT.
         each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
