@@ -209,7 +209,8 @@ bench: packages  ## what a request costs, beside the least it could cost here; R
 # Each target in tests/fuzz/ is built twice: with libFuzzer, to look for crashes, and without, to run the corpus, and
 # with it every crash that was ever found, in each `make test`.
 SECONDS      ?= 60
-FUZZ_TARGETS := request stripe answer features settings
+FUZZ_TARGETS := request stripe answer features settings replay
+FUZZ_CTL     := worker/ctl/replay-line.c worker/ctl/replay-write.c worker/ctl/amqp-json.c
 FUZZ_FLAGS   := -std=gnu17 -Wall -Wextra -Wno-c2x-extensions -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 .PHONY: fuzz regress-programs
 fuzz: packages  ## fuzz each target for SECONDS=60; new inputs go to build/corpus/, crashes to tests/fuzz/corpus/
@@ -227,17 +228,17 @@ $(BUILD)/fuzz/obj/%.o: %.c $(BUILD)/flags | packages
 	@mkdir -p $(@D)
 	@clang $(CPPFLAGS_OWN) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -pthread -MMD -MP -c -o $@ $<
 
-$(BUILD)/fuzz/libportal.a: $(LIBRARY:%.c=$(BUILD)/fuzz/obj/%.o)
+$(BUILD)/fuzz/libportal.a: $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(LIBRARY) $(FUZZ_CTL))
 	@rm -f $@ && $(AR) rcs $@ $^
 
 $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o $(BUILD)/fuzz/libportal.a
 	@echo "  FUZZ  $@"
 	@clang $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(PC_LIBS)
 
--include $(LIBRARY:%.c=$(BUILD)/fuzz/obj/%.d)
+-include $(patsubst %.c,$(BUILD)/fuzz/obj/%.d,$(LIBRARY) $(FUZZ_CTL))
 
 regress-programs: $(FUZZ_TARGETS:%=$(BUILD)/regress/%)
-$(BUILD)/regress/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/regress.o $(BUILD)/libportal.a
+$(BUILD)/regress/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call object,tests/fuzz/regress.c $(FUZZ_CTL)) $(BUILD)/libportal.a
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	@$(LINK) -o $@ $^ $(PC_LIBS)
