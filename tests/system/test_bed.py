@@ -127,6 +127,7 @@ def test_what_make_dev_started_serves_until_ctrl_c_on_the_account_of_a_key(accou
     assert done.returncode == 0, done.stdout
     [call] = account.session_calls()
     assert call["parameters"]["customer"] == "cus_somebody" and call["effect"] in done.stdout
+    assert call["idempotency_key"].startswith("portal:demo-"), "which no other run has, nor the account's own worker"
     assert (dev.returncode, errors) == (0, "") and "Stopping" in rest
 
 
