@@ -109,7 +109,7 @@ def test_an_unknown_option_is_refused_with_a_hint(command):
 @pytest.mark.parametrize("arguments, words", [
     (["frobnicate"], "frobnicate"), (["dead", "frobnicate"], "frobnicate"), (["replay"], "which file"),
     (["retry"], "which requests"), (["dead", "requeue"], "which ones"), (["dead", "drop", "--yes"], "which ones"),
-    (["dead", "drop", "--all"], "--yes"), (["status", "now"], "now"), (["purge", "--older-than", "soon"], "soon"),
+    (["dead", "drop", "--all"], "--yes"), (["dead", "requeue", "--reason", "expired,stripe_gone"], "stripe_gone"), (["status", "now"], "now"), (["purge", "--older-than", "soon"], "soon"),
     (["sessions", "--since", "yesterday"], "yesterday"), (["sessions", "--outcome", "good"], "good"),
     (["sessions", "--team", "-1"], "-1"), (["sessions", "a b"], "a b"), (["dead", "list", "--team", "x"], "x"),
     (["replay", "--rate", "many", "-"], "many"), (["replay", "--concurrency", "0", "-"], "0"),

@@ -112,6 +112,9 @@ def test_a_retry_has_a_new_deadline_and_the_trace_of_the_request(service):
     assert service.session("r-1")["code"] == "deadline_exceeded"
     result = portalctl(service, "retry", "--no-wait", "--deadline", "none", "r-1")
     assert (result.status, result.output) == (DONE, "sent 1 request\n")
+    service.channel.basic_get(REQUESTS, auto_ack=True)
+    result = portalctl(service, "retry", "--no-wait", "--deadline", "none", "--json", "r-1")
+    assert (result.status, result.lines) == (DONE, [{"request_id": "r-1", "generation": 2}])
     method, properties, raw = service.channel.basic_get(REQUESTS, auto_ack=False)
     service.channel.basic_nack(method.delivery_tag)
     assert json.loads(raw)["request_id"] == "r-1" and properties.message_id == "m-1"

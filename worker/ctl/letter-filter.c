@@ -6,12 +6,35 @@
 #include "letter.h"
 #include "portalctl.h"
 
+/* Of the worker, then of RabbitMQ; and of a letter that does not say. */
+static const char *const reasons[] = {"stripe_unavailable",
+                                      "internal_error",
+                                      "invalid_request",
+                                      "reply_refused",
+                                      "forbidden_sender",
+                                      "poisonous",
+                                      "expired",
+                                      "rejected",
+                                      "maxlen",
+                                      "delivery_limit",
+                                      "unknown"};
+
+static bool is_reason(const char *word) {
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
+        if (strcmp(reasons[i], word) == 0)
+            return true;
+    return false;
+}
+
+/* A misspelt one would match nothing, which looks as if all were well. */
 static int add_reasons(struct letter_filter *filter, const char *title, char *list) {
     size_t count = 0;
     char *rest = NULL;
     while (filter->reasons[count])
         count++;
     for (char *reason = strtok_r(list, ", ", &rest); reason; reason = strtok_r(NULL, ", ", &rest)) {
+        if (!is_reason(reason))
+            return ctl_misused(title, "--reason \"%s\": \"portalctl dead --help\" has the reasons", reason);
         if (count == FILTER_REASONS_MAX)
             return ctl_misused(title, "--reason: at most %d", FILTER_REASONS_MAX);
         filter->reasons[count++] = reason;

@@ -206,7 +206,10 @@ void replay_tell_rest(const struct replay *replay) {
         fprintf(stderr, " --concurrency %" PRIu64, options->concurrency);
     if (options->deadline)
         fprintf(stderr, " --deadline %s", options->deadline);
-    fprintf(stderr, "%s%s", options->check ? " --check" : "", options->json ? " --json" : "");
+    if (options->wait_seconds != REPLAY_WAIT_SECONDS)
+        fprintf(stderr, " --timeout %" PRIu64 "s", options->wait_seconds);
+    fprintf(stderr, "%s%s%s", options->check ? " --check" : "", options->json ? " --json" : "",
+            options->show_url ? " --show-url" : "");
     for (size_t i = lowest >> 32; replay->files[i]; i++) {
         fputc(' ', stderr);
         ctl_write_text(stderr, replay->files[i]);

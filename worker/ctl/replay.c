@@ -12,7 +12,7 @@
 #include "portal/request.h"
 #include "portalctl.h"
 
-enum { CONCURRENCY = 64, WAIT_SECONDS = 120, NONE_MS = 2000, STEP_MS = 100 };
+enum { CONCURRENCY = 64, NONE_MS = 2000, STEP_MS = 100 };
 
 static void help(FILE *out) {
     fputs("Usage: portalctl replay [OPTION…] FILE…\n\n"
@@ -328,7 +328,7 @@ int ctl_replay(int argc, char **argv) {
     if (!replay)
         return ctl_complain(CTL_FAILED, NULL, "out of memory");
     replay->reader.fd = -1;
-    replay->options.wait_seconds = WAIT_SECONDS;
+    replay->options.wait_seconds = REPLAY_WAIT_SECONDS;
     dialogue_random_name(replay->options.run);
     for (int option; status == 0 && (option = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
         if (option == 'h') {

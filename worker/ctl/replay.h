@@ -12,7 +12,7 @@
 #include "reader.h"
 #include "replay-line.h"
 
-enum { REPLAY_TALLIES = 40, REPLAY_NAMES_MAX = 10000 };
+enum { REPLAY_TALLIES = 40, REPLAY_NAMES_MAX = 10000, REPLAY_WAIT_SECONDS = 120 /* for a reply */ };
 
 struct replay_options {
     double rate;          /* requests a second; 0: as fast as it goes */

@@ -195,6 +195,17 @@ static int wait_all(struct retry *retry, struct grid *grid) {
     return 0;
 }
 
+static void tell_sent(const struct retry *retry) {
+    if (!retry->json)
+        printf("sent %zu request%s\n", retry->confirmed, retry->confirmed == 1 ? "" : "s");
+    for (size_t i = 0; retry->json && i < retry->count; i++) {
+        json_t *json = json_pack("{ss sI}", "request_id", retry->names[i], "generation", retry->generation[i]);
+        if (retry->sent[i])
+            (void)print_json(stdout, json);
+        json_decref(json);
+    }
+}
+
 static int converse(struct retry *retry, const struct settings *settings) {
     static const char *const titles[] = {"REQUEST", "GEN", "OUTCOME", "SESSION OR MESSAGE", NULL};
     struct grid grid;
@@ -212,8 +223,8 @@ static int converse(struct retry *retry, const struct settings *settings) {
         grid_begin(&grid, stdout, titles);
         status = wait_all(retry, &grid);
         grid_end(&grid);
-    } else if (status == 0 && !retry->json)
-        printf("sent %zu request%s\n", retry->confirmed, retry->confirmed == 1 ? "" : "s");
+    } else if (status == 0)
+        tell_sent(retry);
     return status ? status : retry->failed ? CTL_FAILED : CTL_DONE;
 }
 
