@@ -2,12 +2,15 @@
  * watches for room before anything is sent, and opens it again when it is lost. */
 #include <assert.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 
 #include "broker-internal.h"
 #include "portal/portal.h"
@@ -95,15 +98,40 @@ static int connection_sent(struct connection *connection, int status) {
     return 0;
 }
 
+/* What one turn of the loop sends goes out together at its end: then the broker wakes once for all of it (seen: two
+ * fifths of its CPU). The kernel holds it back for 200 ms at most, whatever happens here (tcp(7), TCP_CORK). */
+static bool connection_set_cork(const struct connection *connection, int value) {
+    return setsockopt(connection->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof value) == 0;
+}
+
+static void connection_hold(struct connection *connection) {
+    if (!connection->held && sd_event_source_set_enabled(connection->push, SD_EVENT_ONESHOT) >= 0)
+        connection->held = connection_set_cork(connection, 1);
+}
+
+static void connection_push(struct connection *connection) {
+    if (connection->held)
+        (void)connection_set_cork(connection, 0);
+    connection->held = false;
+}
+
+static int connection_on_push(sd_event_source *source, void *userdata) {
+    (void)source;
+    connection_push(userdata);
+    return 0;
+}
+
 int connection_send(struct connection *connection, amqp_channel_t channel, amqp_method_number_t id, void *method) {
     if (!connection_usable(connection))
         return -EPIPE;
+    connection_hold(connection);
     return connection_sent(connection, amqp_send_method(connection->amqp, channel, id, method));
 }
 
 int connection_publish(struct connection *connection, const struct message *message) {
     if (!connection_usable(connection))
         return -EPIPE;
+    connection_hold(connection);
     int status = amqp_basic_publish(connection->amqp, CHANNEL, amqp_cstring_bytes(""), message->routing_key,
                                     message->mandatory, false, &message->properties, message->body);
     return connection_sent(connection, status);
@@ -229,11 +257,12 @@ static void connection_teardown(struct connection *connection) {
     connection->io = sd_event_source_disable_unref(connection->io);
     (void)sd_event_source_set_enabled(connection->timer, SD_EVENT_OFF);
     (void)sd_event_source_set_enabled(connection->again, SD_EVENT_OFF);
+    (void)sd_event_source_set_enabled(connection->push, SD_EVENT_OFF);
     if (connection->amqp)
         (void)amqp_destroy_connection(connection->amqp);
     connection->amqp = NULL;
     connection->fd = -1;
-    connection->broken = connection->blocked = connection->want_room = false;
+    connection->broken = connection->blocked = connection->want_room = connection->held = false;
     connection->body_left = 0;
 }
 
@@ -377,6 +406,12 @@ int connection_init(struct connection *connection, struct broker *broker, const 
     if (r >= 0)
         r = sd_event_source_set_enabled(connection->again, SD_EVENT_OFF);
     if (r >= 0)
+        r = sd_event_add_defer(broker->event, &connection->push, connection_on_push, connection);
+    if (r >= 0)
+        r = sd_event_source_set_enabled(connection->push, SD_EVENT_OFF);
+    if (r >= 0)
+        r = sd_event_source_set_priority(connection->push, SD_EVENT_PRIORITY_IDLE + 1); /* after the core's turn */
+    if (r >= 0)
         r = sd_event_add_time(broker->event, &connection->timer, CLOCK_MONOTONIC, 0, 1000, connection_on_time,
                               connection);
     if (r >= 0)
@@ -389,6 +424,7 @@ void connection_clear(struct connection *connection) {
     connection->connector = NULL;
     connection_teardown(connection);
     connection->again = sd_event_source_disable_unref(connection->again);
+    connection->push = sd_event_source_disable_unref(connection->push);
     connection->timer = sd_event_source_disable_unref(connection->timer);
 }
 
@@ -407,6 +443,7 @@ void connection_close(struct connection *connection, uint64_t deadline) {
     bool asked = connection_usable(connection) && !connection->blocked &&
                  connection_wait(connection, POLLOUT, deadline) &&
                  connection_send(connection, 0, AMQP_CONNECTION_CLOSE_METHOD, &close) >= 0;
+    connection_push(connection); /* the loop has ended */
     while (asked && connection_usable(connection)) {
         struct timeval none = {0};
         amqp_frame_t frame;

@@ -85,6 +85,7 @@ struct connection {
     int fd;
     sd_event_source *io;
     sd_event_source *again; /* what is buffered or broken is looked at in the next turn */
+    sd_event_source *push;  /* at the end of a turn: what was sent in it goes out */
     sd_event_source *timer; /* while connected the heartbeat, else the next attempt */
     uint64_t heartbeat;     /* microseconds; 0: none */
     uint64_t received_at;   /* monotonic microseconds; as the next */
@@ -98,6 +99,7 @@ struct connection {
     bool blocked;          /* connection.blocked or channel.flow: the broker takes no messages */
     bool unproven;         /* the last one was closed for want of a right: this one counts once that was tried */
     bool want_room;        /* somebody waits for writable() */
+    bool held;             /* what is sent is held back until `push` */
     char cause[CAUSE_MAX]; /* why it is not there, or is blocked; "" before the first attempt ended */
 };
 
