@@ -44,10 +44,16 @@ void settings_wipe_texts(struct settings *settings) {
     }
 }
 
+/* Also what belongs to another setting, and was given to this one by mistake. */
+static bool holds_secret(const struct setting *setting, const char *value) {
+    return setting->secret || (strstr(value, "://") && strchr(value, '@')) || strstr(value, "sk_") ||
+           strstr(value, "rk_");
+}
+
 int settings_refuse(const struct setting *setting, const char *value, FILE *errors) {
     if (!value)
         (void)fprintf(errors, "%s is not set: %s\n", setting->name, setting->right);
-    else if (setting->secret)
+    else if (holds_secret(setting, value))
         (void)fprintf(errors, "%s is wrong: %s\n", setting->name, setting->right);
     else {
         size_t shown = strnlen(value, SHOWN_MAX);
