@@ -18,6 +18,8 @@
 #define MESSAGE_SUSPECT "9ff9795815f447289268fdac540dcde7"    /* a request that came back often is worked alone */
 #define MESSAGE_GIVEN_BACK "dcc0aeb3a22e4c2b843f7acd23ce02d6" /* requests were given back to the queue */
 #define MESSAGE_BATCH "d2c6b7682edc42d09ef7f0378e935868"      /* one load or save of the store came back */
+#define MESSAGE_CONNECTED "ad24d3573bf94df1b31ee63059d2b612"  /* connections were opened */
+#define MESSAGE_TOKENS "182810cd683f464f9bb9ca2ca40cebdc"     /* send times for Stripe were leased, or became void */
 #define MESSAGE_STARTED "c7a199f6a20e459ba3b830b8ac1fc8df"    /* the worker runs */
 #define MESSAGE_STOPPING "c934602697c441d3b5e3ce3245de51cc"   /* the worker finishes what is in hand */
 #define MESSAGE_STOPPED "1936626638164f369a11f70c99b3a5b7"    /* the worker has ended */

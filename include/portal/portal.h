@@ -64,6 +64,9 @@ void portal_broker_down(struct portal *portal, const char *cause);
 void portal_store_up(struct portal *portal);
 void portal_store_down(struct portal *portal, const char *cause);
 
+/* A connection to the broker or the store was opened; what it is good for is told apart. Only counted. */
+void portal_connected(struct portal *portal, const char *link);
+
 /* The time asked for with host->wake_at(), or the turn asked for with host->soon(). */
 void portal_wake(struct portal *portal);
 

@@ -159,6 +159,7 @@ static void connected(struct alarm *alarm) {
     worker->database.up = true;
     worker->database.last_execution = worker->database.last_return = world->clock.now;
     TRACE(world, NULL, "%s is connected to the database", worker->name);
+    portal_connected(worker->portal, "store");
     portal_store_up(worker->portal);
 }
 

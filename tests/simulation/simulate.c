@@ -82,7 +82,7 @@ static void summarize(const struct options *options, const struct statistics *to
     for (int i = CODE_NONE + 1; i <= CODE_POISONOUS; i++)
         (void)printf(", %s %" PRIu64, code_name((enum code)i), total->codes[i]);
     (void)puts("");
-    for (int i = 0; i <= EVENT_BATCH; i++)
+    for (int i = 0; i < EVENTS; i++)
         (void)printf("%s%s %" PRIu64, i > 0 ? ", " : "", trace_event_name((enum event_kind)i), total->events[i]);
     (void)printf("\n%.1f s, %.0f messages/s: %s\n", seconds, (double)total->messages / seconds,
                  broken > 0 ? "a promise is BROKEN" : "all promises hold");

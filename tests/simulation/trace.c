@@ -20,7 +20,7 @@ struct trace {
 };
 
 const char *trace_event_name(enum event_kind kind) {
-    static const char *const names[EVENT_BATCH + 1] = {
+    static const char *const names[EVENTS] = {
         [EVENT_REQUEST_DONE] = "request done",
         [EVENT_REQUEST_DROPPED] = "requests dropped",
         [EVENT_REPLY_RETURNED] = "reply returned",
@@ -34,6 +34,8 @@ const char *trace_event_name(enum event_kind kind) {
         [EVENT_SUSPECT] = "suspect",
         [EVENT_GIVEN_BACK] = "given back",
         [EVENT_BATCH] = "batch",
+        [EVENT_CONNECTED] = "connected",
+        [EVENT_TOKENS] = "tokens",
     };
     return names[kind];
 }

@@ -222,7 +222,7 @@ enum { CALL_TIMES = 128 };
 struct statistics {
     uint64_t worlds, messages, deliveries, replies, calls, sessions, statements, faults, crashes, steps;
     uint64_t codes[CODE_POISONOUS + 1], outcomes[OUTCOME_FAILED + 1];
-    uint64_t events[EVENT_BATCH + 1]; /* that the workers told */
+    uint64_t events[EVENTS]; /* that the workers told */
 };
 
 struct world {

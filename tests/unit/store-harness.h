@@ -25,11 +25,17 @@ struct harness {
     struct store *store;
     struct store_link link;
     bool up;
-    unsigned ups, downs;
+    unsigned ups, downs, connections;
     char cause[512]; /* of the last time it went down */
 };
 
 /* The store takes the harness for its portal. */
+void portal_connected(struct portal *portal, const char *link) {
+    struct harness *harness = (struct harness *)portal;
+    assert_string_equal(link, "store");
+    harness->connections++;
+}
+
 void portal_store_up(struct portal *portal) {
     struct harness *harness = (struct harness *)portal;
     harness->up = true;

@@ -26,7 +26,8 @@ static const struct event done = {.kind = EVENT_REQUEST_DONE,
                                   .generation = 2,
                                   .status = 200,
                                   .duration_us = 12345,
-                                  .queued_us = 5000};
+                                  .queued_us = 5000,
+                                  .stage_us = {[STAGE_LOADING] = 2000, [STAGE_CALLING] = 9000}};
 
 /* ---- lines ----------------------------------------------------------------------------------------------------------
  */
@@ -89,6 +90,10 @@ static void each_event_has_its_words(void **state) {
          "request a came back often and is worked alone, try 2"},
         {{.kind = EVENT_GIVEN_BACK, .count = 5}, LOG_NOTICE, "5 requests were given back to the queue"},
         {{.kind = EVENT_BATCH, .link = "save", .count = 8, .duration_us = 1500}, LOG_DEBUG, "save of 8 rows in 1.5 ms"},
+        {{.kind = EVENT_CONNECTED, .link = "broker", .count = 1}, LOG_DEBUG, "connected to RabbitMQ"},
+        {{.kind = EVENT_TOKENS, .link = "sessions", .code = "leased", .count = 12},
+         LOG_DEBUG,
+         "12 send times for sessions: leased"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char line[LOG_LINE_MAX];
@@ -233,14 +238,27 @@ static void metrics_are_written_as_prometheus_text(void **state) {
     metrics_event(metrics, &done, 1);
     metrics_event(metrics, &done, 1);
     const struct event events[] = {
-        {.kind = EVENT_STRIPE_CALL, .link = "sessions", .status = 200, .count = 1, .duration_us = 200000},
+        {.kind = EVENT_STRIPE_CALL,
+         .link = "sessions",
+         .status = 200,
+         .count = 1,
+         .duration_us = 200000,
+         .queued_us = 40000},
         {.kind = EVENT_STRIPE_CALL, .link = "sessions", .count = 2, .duration_us = 90000000},
         {.kind = EVENT_PAUSED, .link = "store"},
+        {.kind = EVENT_PAUSED, .link = "store", .text = "another cause", .duration_us = 5000},
         {.kind = EVENT_PAUSED, .link = "store", .duration_us = 60000000},
+        {.kind = EVENT_PAUSED, .link = "stripe"},
         {.kind = EVENT_RESUMED, .link = "store", .duration_us = 65000000},
         {.kind = EVENT_DEAD_LETTER, .code = "invalid_request"},
         {.kind = EVENT_GIVEN_BACK, .count = 5},
         {.kind = EVENT_BATCH, .link = "save", .count = 8, .duration_us = 1500},
+        {.kind = EVENT_CONNECTED, .link = "broker", .count = 1},
+        {.kind = EVENT_CONNECTED, .link = "broker", .count = 1},
+        {.kind = EVENT_CONNECTED, .link = "unheard of", .count = 1},
+        {.kind = EVENT_TOKENS, .link = "sessions", .code = "leased", .count = 12},
+        {.kind = EVENT_TOKENS, .link = "sessions", .code = "leased", .count = 5},
+        {.kind = EVENT_TOKENS, .link = "sessions", .code = "void", .count = 3},
     };
     for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
         metrics_event(metrics, &events[i], 1);
@@ -252,12 +270,25 @@ static void metrics_are_written_as_prometheus_text(void **state) {
         "portal_request_duration_seconds_bucket{worker=\"portal\",le=\"0.025\"} 2\n",
         "portal_request_duration_seconds_bucket{worker=\"portal\",le=\"+Inf\"} 2\n",
         "portal_request_duration_seconds_count{worker=\"portal\"} 2\n",
+        "portal_request_stage_duration_seconds_bucket{worker=\"portal\",stage=\"calling\",le=\"0.005\"} 0\n",
+        "portal_request_stage_duration_seconds_bucket{worker=\"portal\",stage=\"calling\",le=\"0.01\"} 2\n",
+        "portal_request_stage_duration_seconds_count{worker=\"portal\",stage=\"loading\"} 2\n",
+        "portal_request_stage_duration_seconds_count{worker=\"portal\",stage=\"saving\"} 0\n",
         "portal_stripe_calls_total{worker=\"portal\",endpoint=\"sessions\",status=\"200\"} 1\n",
+        "portal_stripe_call_wait_seconds_bucket{worker=\"portal\",endpoint=\"sessions\",le=\"0.025\"} 1\n",
+        "portal_stripe_call_wait_seconds_bucket{worker=\"portal\",endpoint=\"sessions\",le=\"0.05\"} 2\n",
         "portal_stripe_calls_total{worker=\"portal\",endpoint=\"sessions\",status=\"none\"} 1\n",
         "portal_stripe_call_duration_seconds_bucket{worker=\"portal\",endpoint=\"sessions\",le=\"60\"} 1\n",
         "portal_stripe_call_duration_seconds_bucket{worker=\"portal\",endpoint=\"sessions\",le=\"+Inf\"} 2\n",
         "portal_stripe_retries_total{worker=\"portal\",endpoint=\"sessions\"} 1\n",
         "portal_pauses_total{worker=\"portal\",link=\"store\"} 1\n",
+        "portal_pauses_total{worker=\"portal\",link=\"stripe\"} 1\n",
+        "portal_pauses_total{worker=\"portal\",link=\"broker\"} 0\n",
+        "portal_connections_opened_total{worker=\"portal\",link=\"broker\"} 2\n",
+        "portal_connections_opened_total{worker=\"portal\",link=\"store\"} 0\n",
+        "portal_rate_leases_total{worker=\"portal\",endpoint=\"sessions\"} 2\n",
+        "portal_rate_tokens_leased_total{worker=\"portal\",endpoint=\"sessions\"} 17\n",
+        "portal_rate_tokens_void_total{worker=\"portal\",endpoint=\"sessions\"} 3\n",
         "portal_paused_seconds_total{worker=\"portal\",link=\"store\"} 65\n",
         "portal_paused_seconds_total{worker=\"portal\",link=\"stripe\"} 2.5\n",
         "portal_paused{worker=\"portal\",link=\"stripe\"} 1\n",

@@ -183,6 +183,7 @@ static void a_cut_connection_is_replaced_at_once(void **state) {
     assert_non_null(strstr(harness.cause, "lost the connection"));
     assert_serves(&harness);
     assert_int_equal(harness.ups, 2);
+    assert_int_equal(harness.connections, 2);
     assert_int_equal(harness.downs, 1);
     harness_stop(&harness);
 }

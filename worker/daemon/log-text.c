@@ -168,6 +168,15 @@ static int describe(const struct event *event, struct line *line) {
     case EVENT_BATCH:
         add(line, "%s of %u rows in %.1f ms", or_else(event->link, "batch"), event->count, ms(event->duration_us));
         return LOG_DEBUG;
+    case EVENT_CONNECTED:
+        add(line, "connected to %s", link_name(event->link));
+        return LOG_DEBUG;
+    case EVENT_TOKENS:
+        add(line, "%u send times for %s: %s", event->count, or_else(event->link, "calls"),
+            or_else(event->code, "changed"));
+        return LOG_DEBUG;
+    case EVENTS:
+        break;
     }
     assert(false);
     return LOG_DEBUG;

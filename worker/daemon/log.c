@@ -192,8 +192,11 @@ static const char *event_id(enum event_kind kind) {
         [EVENT_SUSPECT] = MESSAGE_SUSPECT,
         [EVENT_GIVEN_BACK] = MESSAGE_GIVEN_BACK,
         [EVENT_BATCH] = MESSAGE_BATCH,
+        [EVENT_CONNECTED] = MESSAGE_CONNECTED,
+        [EVENT_TOKENS] = MESSAGE_TOKENS,
     };
-    assert((size_t)kind < sizeof ids / sizeof ids[0] && ids[kind]);
+    static_assert(sizeof ids / sizeof ids[0] == EVENTS, "each event has an id");
+    assert((size_t)kind < EVENTS && ids[kind]);
     return ids[kind];
 }
 
@@ -201,8 +204,9 @@ void log_event(struct log *log, const struct event *event) {
     assert(log);
     assert(event);
 
-    /* The two that are many and seldom wanted are not even put into words. */
-    if ((event->kind == EVENT_STRIPE_CALL || event->kind == EVENT_BATCH) && log->level < LOG_DEBUG)
+    /* Those that are many and seldom wanted are not even put into words. */
+    bool many = event->kind == EVENT_STRIPE_CALL || event->kind == EVENT_BATCH || event->kind == EVENT_TOKENS;
+    if (many && log->level < LOG_DEBUG)
         return;
     char text[LOG_LINE_MAX + 1];
     int level = log_describe(event, text, sizeof text);

@@ -22,6 +22,8 @@ struct histogram {
     double sum;
 };
 
+enum { METRICS_LINKS = 3 };
+
 enum { BATCH_LOAD, BATCH_SAVE, BATCH_KINDS };
 
 struct second {
@@ -37,27 +39,36 @@ struct metrics {
     struct family requests; /* by outcome and code */
     struct histogram request_seconds;
     struct histogram queue_seconds;
+    struct histogram stage_seconds[STAGES];
     struct family stripe_calls; /* by endpoint and status */
     struct family retries;      /* by endpoint, as the next */
     struct family slowed;
     struct family misbehaved;
     struct {
         char name[LABEL_MAX];
+        struct histogram wait_seconds; /* before it was sent */
         struct histogram seconds;
     } endpoints[ENDPOINTS_MAX];
     unsigned endpoint_count;
+    struct family leases; /* of send times, by endpoint, as the next */
+    struct family leased;
+    struct family voided;
     struct {
         struct histogram rows;
         struct histogram seconds;
     } batches[BATCH_KINDS];
     struct family dead_letters;   /* by reason */
     struct family configurations; /* by what happened */
-    struct family pauses;         /* by link, as the next */
-    struct family paused_us;
+    struct {
+        uint64_t connections, pauses, paused_us;
+        bool paused;
+    } links[METRICS_LINKS]; /* by metrics_links */
     uint64_t dropped, returned, suspects, given_back;
 
     struct second recent[METRICS_RECENT_SECONDS];
 };
+
+extern const char *const metrics_links[METRICS_LINKS];
 
 /* Upper bounds of the histograms of times (seconds) and of rows; both have BUCKETS_MAX - 1. */
 extern const double metrics_seconds_bounds[BUCKETS_MAX - 1];

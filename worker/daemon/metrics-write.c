@@ -115,6 +115,20 @@ static void put_histogram(const struct page *page, const char *name, const char 
     put_count(page, histogram->count);
 }
 
+/* The labels are those of portal_requests_in_stage. */
+static const char *const stage_names[STAGES] = {[STAGE_LOADING] = "loading",
+                                                [STAGE_CONFIGURING] = "configuring",
+                                                [STAGE_CALLING] = "calling",
+                                                [STAGE_SAVING] = "saving",
+                                                [STAGE_REPLYING] = "replying"};
+
+static void put_stages(const struct page *page, const struct metrics *metrics) {
+    static const char name[] = "portal_request_stage_duration_seconds";
+    head(page, name, "histogram", "What each stage took of the requests that went through it.");
+    for (int i = 0; i < STAGES; i++)
+        put_histogram(page, name, "stage", stage_names[i], metrics_seconds_bounds, &metrics->stage_seconds[i]);
+}
+
 static void put_requests(const struct page *page, const struct metrics *metrics) {
     put_family(page, "portal_requests_total", "Requests answered and acknowledged, by outcome and code.", "outcome",
                "code", &metrics->requests);
@@ -122,6 +136,7 @@ static void put_requests(const struct page *page, const struct metrics *metrics)
     put_histogram(page, "portal_request_duration_seconds", NULL, "", metrics_seconds_bounds, &metrics->request_seconds);
     head(page, "portal_request_queue_seconds", "histogram", "From the sender's timestamp to delivery.");
     put_histogram(page, "portal_request_queue_seconds", NULL, "", metrics_seconds_bounds, &metrics->queue_seconds);
+    put_stages(page, metrics);
     put_family(page, "portal_dead_letters_total", "Requests put into portal.dead, by reason.", "reason", NULL,
                &metrics->dead_letters);
     put_counter(page, "portal_replies_returned_total", "Replies that no queue took.", metrics->returned);
@@ -138,10 +153,21 @@ static void put_stripe(const struct page *page, const struct metrics *metrics) {
     for (unsigned i = 0; i < metrics->endpoint_count; i++)
         put_histogram(page, "portal_stripe_call_duration_seconds", "endpoint", metrics->endpoints[i].name,
                       metrics_seconds_bounds, &metrics->endpoints[i].seconds);
+    head(page, "portal_stripe_call_wait_seconds", "histogram",
+         "Calls to Stripe, before a send time and a slot were free.");
+    for (unsigned i = 0; i < metrics->endpoint_count; i++)
+        put_histogram(page, "portal_stripe_call_wait_seconds", "endpoint", metrics->endpoints[i].name,
+                      metrics_seconds_bounds, &metrics->endpoints[i].wait_seconds);
     put_family(page, "portal_stripe_retries_total", "Calls to Stripe that were not the first.", "endpoint", NULL,
                &metrics->retries);
     put_family(page, "portal_stripe_slowed_total", "Times that Stripe limited the rate.", "endpoint", NULL,
                &metrics->slowed);
+    put_family(page, "portal_rate_leases_total", "Runs of send times leased from the store.", "endpoint", NULL,
+               &metrics->leases);
+    put_family(page, "portal_rate_tokens_leased_total", "Send times leased: the tokens of the fleet's rate limit.",
+               "endpoint", NULL, &metrics->leased);
+    put_family(page, "portal_rate_tokens_void_total", "Send times that were missed, or given up after a 429.",
+               "endpoint", NULL, &metrics->voided);
     put_family(page, "portal_stripe_misbehaved_total", "Answers that are not what Stripe's API promises.", "endpoint",
                NULL, &metrics->misbehaved);
     put_family(page, "portal_configurations_total",
@@ -160,46 +186,46 @@ static void put_batches(const struct page *page, const struct metrics *metrics) 
                       &metrics->batches[i].seconds);
 }
 
-static void put_pauses(const struct page *page, const struct metrics *metrics, const struct portal_state *state) {
-    const struct {
-        const char *name;
-        const struct link_pause *pause;
-    } links[] = {{"broker", &state->broker}, {"store", &state->store}, {"stripe", &state->stripe}};
-    head(page, "portal_paused", "gauge", "1 while a link does not serve.");
-    for (size_t i = 0; i < 3; i++) {
-        put_series(page, "portal_paused", "");
-        put_label(page, "link", links[i].name);
-        put_count(page, links[i].pause->cause ? 1 : 0);
-    }
-    put_family(page, "portal_pauses_total", "Times that a link stopped serving.", "link", NULL, &metrics->pauses);
-
-    head(page, "portal_paused_seconds_total", "counter", "How long a link did not serve.");
-    for (size_t i = 0; i < 3; i++) {
-        uint64_t us = links[i].pause->cause ? links[i].pause->since_us : 0;
-        for (unsigned j = 0; j < metrics->paused_us.count; j++)
-            if (strcmp(metrics->paused_us.series[j].first, links[i].name) == 0)
-                us += metrics->paused_us.series[j].value;
-        put_series(page, "portal_paused_seconds_total", "");
-        put_label(page, "link", links[i].name);
-        put_value(page, (double)us / 1e6);
+/* One series for each link. */
+static void put_by_link(const struct page *page, const char *name, const char *type, const char *help,
+                        const double values[static METRICS_LINKS]) {
+    head(page, name, type, help);
+    for (int i = 0; i < METRICS_LINKS; i++) {
+        put_series(page, name, "");
+        put_label(page, "link", metrics_links[i]);
+        put_value(page, values[i]);
     }
 }
 
+static void put_links(const struct page *page, const struct metrics *metrics, const struct portal_state *state) {
+    const struct link_pause *pauses[METRICS_LINKS] = {&state->broker, &state->store, &state->stripe};
+    double paused[METRICS_LINKS], times[METRICS_LINKS], seconds[METRICS_LINKS], connections[METRICS_LINKS];
+    for (int i = 0; i < METRICS_LINKS; i++) {
+        uint64_t since_us = pauses[i]->cause ? pauses[i]->since_us : 0;
+        paused[i] = pauses[i]->cause ? 1 : 0;
+        times[i] = (double)metrics->links[i].pauses;
+        seconds[i] = (double)(metrics->links[i].paused_us + since_us) / 1e6;
+        connections[i] = (double)metrics->links[i].connections;
+    }
+    put_by_link(page, "portal_paused", "gauge", "1 while a link does not serve.", paused);
+    put_by_link(page, "portal_pauses_total", "counter", "Times that a link stopped serving.", times);
+    put_by_link(page, "portal_paused_seconds_total", "counter", "How long a link did not serve.", seconds);
+    put_by_link(page, "portal_connections_opened_total", "counter",
+                "Connections opened; all but the first few are reconnects.", connections);
+}
+
 static void put_state(const struct page *page, const struct metrics *metrics, const struct portal_state *state) {
-    const struct {
-        const char *name;
-        unsigned value;
-    } stages[] = {{"loading", state->loading},
-                  {"configuring", state->configuring},
-                  {"calling", state->calling},
-                  {"saving", state->saving},
-                  {"replying", state->replying}};
+    const unsigned stages[STAGES] = {[STAGE_LOADING] = state->loading,
+                                     [STAGE_CONFIGURING] = state->configuring,
+                                     [STAGE_CALLING] = state->calling,
+                                     [STAGE_SAVING] = state->saving,
+                                     [STAGE_REPLYING] = state->replying};
     put_gauge(page, "portal_requests_in_hand", "Requests delivered and not yet acknowledged.", state->in_hand);
     head(page, "portal_requests_in_stage", "gauge", "Requests in hand, by what they wait for.");
-    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
+    for (int i = 0; i < STAGES; i++) {
         put_series(page, "portal_requests_in_stage", "");
-        put_label(page, "stage", stages[i].name);
-        put_count(page, stages[i].value);
+        put_label(page, "stage", stage_names[i]);
+        put_count(page, stages[i]);
     }
     put_gauge(page, "portal_oldest_request_seconds", "How long the oldest request has been in hand.",
               (double)state->oldest_us / 1e6);
@@ -230,7 +256,7 @@ int metrics_write(const struct metrics *metrics, const struct portal_state *stat
     put_requests(&page, metrics);
     put_stripe(&page, metrics);
     put_batches(&page, metrics);
-    put_pauses(&page, metrics, state);
+    put_links(&page, metrics, state);
     put_state(&page, metrics, state);
 
     int r = ferror(file) ? -EIO : 0;

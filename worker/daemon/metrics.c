@@ -13,6 +13,8 @@ const double metrics_seconds_bounds[BUCKETS_MAX - 1] = {0.001, 0.0025, 0.005, 0.
                                                         0.5,   1,      2.5,   5,    10,    30,   60};
 const double metrics_rows_bounds[BUCKETS_MAX - 1] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024};
 
+const char *const metrics_links[METRICS_LINKS] = {"broker", "store", "stripe"};
+
 struct metrics *metrics_new(const char *worker) {
     assert(worker);
 
@@ -91,6 +93,9 @@ static void request_done(struct metrics *metrics, const struct event *event, uin
     observe_us(&metrics->request_seconds, event->duration_us);
     if (event->queued_us)
         observe_us(&metrics->queue_seconds, event->queued_us);
+    for (int i = 0; i < STAGES; i++)
+        if (event->stage_us[i])
+            observe_us(&metrics->stage_seconds[i], event->stage_us[i]);
 }
 
 static void stripe_call(struct metrics *metrics, const struct event *event, uint64_t now) {
@@ -111,8 +116,35 @@ static void stripe_call(struct metrics *metrics, const struct event *event, uint
         label(metrics->endpoints[i].name, endpoint);
         metrics->endpoint_count++;
     }
+    observe_us(&metrics->endpoints[i].wait_seconds, event->queued_us);
     observe_us(&metrics->endpoints[i].seconds, event->duration_us);
     this_second(metrics, now)->calls[i]++;
+}
+
+static void tokens(struct metrics *metrics, const struct event *event) {
+    bool leased = event->code && strcmp(event->code, "leased") == 0;
+    count(leased ? &metrics->leased : &metrics->voided, event->link, NULL, event->count);
+    if (leased) {
+        count(&metrics->leases, event->link, NULL, 1);
+        count(&metrics->voided, event->link, NULL, 0); /* a series that is there from the first on can be counted up */
+    }
+}
+
+static void link_event(struct metrics *metrics, const struct event *event) {
+    unsigned i = 0;
+    while (i < METRICS_LINKS && (!event->link || strcmp(event->link, metrics_links[i]) != 0))
+        i++;
+    if (i == METRICS_LINKS)
+        return;
+    if (event->kind == EVENT_CONNECTED)
+        metrics->links[i].connections += event->count;
+    else if (event->kind == EVENT_RESUMED) {
+        metrics->links[i].paused = false;
+        metrics->links[i].paused_us += event->duration_us;
+    } else if (!metrics->links[i].paused) { /* repeated each minute, and with each new cause */
+        metrics->links[i].paused = true;
+        metrics->links[i].pauses++;
+    }
 }
 
 /* What happened to a configuration, as one of few words. */
@@ -148,11 +180,13 @@ void metrics_event(struct metrics *metrics, const struct event *event, uint64_t 
     case EVENT_STRIPE_CALL:
         stripe_call(metrics, event, now);
         break;
-    case EVENT_PAUSED: /* repeated each minute; only its beginning counts */
-        count(&metrics->pauses, event->link, NULL, event->duration_us < 1000000);
-        break;
+    case EVENT_PAUSED:
     case EVENT_RESUMED:
-        count(&metrics->paused_us, event->link, NULL, event->duration_us);
+    case EVENT_CONNECTED:
+        link_event(metrics, event);
+        break;
+    case EVENT_TOKENS:
+        tokens(metrics, event);
         break;
     case EVENT_SLOWED:
         count(&metrics->slowed, event->link, NULL, 1);
@@ -171,6 +205,8 @@ void metrics_event(struct metrics *metrics, const struct event *event, uint64_t 
         break;
     case EVENT_BATCH:
         batch(metrics, event);
+        break;
+    case EVENTS:
         break;
     }
 }

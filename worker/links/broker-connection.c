@@ -350,6 +350,7 @@ static void connection_adopt(struct connection *connection, struct opening *open
         connection_attempt_failed(connection);
         return;
     }
+    portal_connected(connection->broker->portal, "broker");
     if (connection->heartbeat > 0)
         connection_arm(connection, connection->heartbeat / 4);
     /* The thread may have read frames that came early. */

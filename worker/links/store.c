@@ -189,6 +189,7 @@ static void store_on_connected(void *userdata, void *result) {
         job->connection = NULL;
         store->broken = false;
         store->up_since = now(store);
+        portal_connected(store->portal, "store");
         store_tell_lost(store); /* before: after it they would wait in vain for the next */
         portal_store_up(store->portal);
     }

@@ -216,9 +216,11 @@ static void call_answered(struct call *call, int status) {
 }
 
 static void call_done(struct call *call, CURLcode code) {
-    long status = 0;
+    long status = 0, connections = 0;
     (void)curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    (void)curl_easy_getinfo(call->easy, CURLINFO_NUM_CONNECTS, &connections);
     char explanation[sizeof call->exchange->explanation];
+    call->exchange->connections = (unsigned)connections;
 
     if (call->answer.failure < 0) {
         int error = call->answer.failure;

@@ -44,6 +44,8 @@ static void move(struct errand *errand, struct errands *to) {
                     : to == &calls->underway ? ERRAND_UNDERWAY
                     : to == &calls->waiting  ? ERRAND_WAITING
                                              : ERRAND_IDLE;
+    if (to == &calls->ready)
+        errand->ready_at = portal_now(errand->portal);
     if (to)
         TAILQ_INSERT_TAIL(to, errand, entry);
 }
@@ -135,7 +137,11 @@ static void tell_call(const struct errand *errand, const struct refusal *refusal
                                         .stripe_request_id = refusal->request_id,
                                         .status = refusal->status,
                                         .count = errand->attempts,
-                                        .duration_us = portal_now(portal) - errand->started_at});
+                                        .duration_us = portal_now(portal) - errand->started_at,
+                                        .queued_us = errand->started_at - errand->ready_at});
+    if (errand->exchange.connections > 0)
+        portal_tell(portal,
+                    &(struct event){.kind = EVENT_CONNECTED, .link = "stripe", .count = errand->exchange.connections});
     if (refusal->misbehaved)
         portal_tell(portal, &(struct event){.kind = EVENT_STRIPE_MISBEHAVED,
                                             .text = refusal->message,

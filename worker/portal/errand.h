@@ -34,7 +34,8 @@ struct errand {
     TAILQ_ENTRY(errand) entry; /* in the list of its state, but for idle */
     struct timer timer;        /* of ERRAND_WAITING: the end of its backoff */
     struct stripe_exchange exchange;
-    uint64_t started_at;    /* of the exchange, microseconds, monotonic */
+    uint64_t ready_at;      /* since when it wants to be sent; microseconds, monotonic */
+    uint64_t started_at;    /* of the exchange, likewise */
     uint64_t served_before; /* how many calls Stripe had served when it began, or last failed */
     unsigned attempts;      /* exchanges begun */
     unsigned counted;       /* failures while Stripe served others */

@@ -9,8 +9,38 @@
 
 /* ---- queues ---- */
 
+static enum request_stage stage_of(enum job_state state) {
+    static const enum request_stage stages[JOB_STATES] = {
+        [JOB_SUSPECT] = STAGES,
+        [JOB_HELD] = STAGES,
+        [JOB_BEHIND] = STAGES,
+        [JOB_TO_LOAD] = STAGE_LOADING,
+        [JOB_LOADING] = STAGE_LOADING,
+        [JOB_CONFIGURING] = STAGE_CONFIGURING,
+        [JOB_FOLLOWING] = STAGE_CALLING,
+        [JOB_CALLING] = STAGE_CALLING,
+        [JOB_TO_SAVE] = STAGE_SAVING,
+        [JOB_SAVING] = STAGE_SAVING,
+        [JOB_TO_PUBLISH] = STAGE_REPLYING,
+        [JOB_PUBLISHING] = STAGE_REPLYING,
+        [JOB_REFUSED] = STAGE_REPLYING,
+        [JOB_LEAVING] = STAGES,
+    };
+    return stages[state];
+}
+
+/* Puts the time since it began down to the stage it is in. */
+static void end_stage(struct job *job) {
+    uint64_t now = portal_now(job->portal);
+    if (stage_of(job->state) < STAGES)
+        job->stage_us[stage_of(job->state)] += now - job->stage_since;
+    job->stage_since = now;
+}
+
 void job_enter(struct job *job, enum job_state state) {
     struct portal *portal = job->portal;
+    if (stage_of(state) != stage_of(job->state))
+        end_stage(job);
     TAILQ_REMOVE(&portal->queues[job->state], job, queue);
     portal->counts[job->state]--;
     job->state = state;
@@ -290,26 +320,28 @@ void job_give_back(struct job *job) {
     job_settle(job, SETTLE_GIVE_BACK);
 }
 
-static void tell_done(const struct job *job, enum settlement settlement) {
+static void tell_done(struct job *job, enum settlement settlement) {
     if (settlement == SETTLE_GIVE_BACK || !job->answer.json)
         return;
     uint64_t sent_at = job->delivery->timestamp <= UINT64_MAX / SECOND ? job->delivery->timestamp * SECOND : 0;
     const json_t *error = json_object_get(job->answer.json, "error");
-    portal_tell(job->portal,
-                &(struct event){.kind = EVENT_REQUEST_DONE,
-                                .request_id = job->request.request_id,
-                                .outcome = outcome_name(job->answer.outcome),
-                                .code = code_name(job->answer.code),
-                                .text = json_string_value(json_object_get(error, "message")),
-                                .stripe_request_id = json_string_value(json_object_get(error, "stripe_request_id")),
-                                .configuration = job->configuration,
-                                .team_id = job->load.team.found ? job->load.team.id : job->request.team_id,
-                                .user_id = job->request.user_id,
-                                .generation = job->generation,
-                                .status = job->answer.status,
-                                .count = job->errand.attempts,
-                                .duration_us = portal_now(job->portal) - job->delivered_at,
-                                .queued_us = sent_at > 0 && sent_at < job->first_at ? job->first_at - sent_at : 0});
+    end_stage(job);
+    struct event event = {.kind = EVENT_REQUEST_DONE,
+                          .request_id = job->request.request_id,
+                          .outcome = outcome_name(job->answer.outcome),
+                          .code = code_name(job->answer.code),
+                          .text = json_string_value(json_object_get(error, "message")),
+                          .stripe_request_id = json_string_value(json_object_get(error, "stripe_request_id")),
+                          .configuration = job->configuration,
+                          .team_id = job->load.team.found ? job->load.team.id : job->request.team_id,
+                          .user_id = job->request.user_id,
+                          .generation = job->generation,
+                          .status = job->answer.status,
+                          .count = job->errand.attempts,
+                          .duration_us = job->stage_since - job->delivered_at,
+                          .queued_us = sent_at > 0 && sent_at < job->first_at ? job->first_at - sent_at : 0};
+    memcpy(event.stage_us, job->stage_us, sizeof event.stage_us);
+    portal_tell(job->portal, &event);
 }
 
 void job_settle(struct job *job, enum settlement settlement) {

@@ -15,14 +15,26 @@ static struct bucket *bucket_of(struct portal *portal, enum endpoint endpoint) {
     return &portal->calls.buckets[endpoint];
 }
 
+static void tell_tokens(const struct bucket *bucket, const char *what, unsigned count) {
+    struct portal *portal = bucket->portal;
+    enum endpoint endpoint = (enum endpoint)(bucket - portal->calls.buckets);
+    if (count > 0)
+        portal_tell(portal, &(struct event){
+                                .kind = EVENT_TOKENS, .link = endpoint_name(endpoint), .code = what, .count = count});
+}
+
 static void leased(struct store_task *task, enum store_status status) {
     struct bucket *bucket = (struct bucket *)((char *)task - offsetof(struct bucket, lease));
     bucket->leasing = false;
     if (status == STORE_DONE) {
-        bucket->next_at = portal_now(bucket->portal) + task->tokens.first_us;
-        bucket->spacing = task->tokens.spacing_us;
+        uint64_t now = portal_now(bucket->portal);
         /* counted from its answer, for none may be used early; from an answer that came late all would be late */
-        bucket->left = portal_now(bucket->portal) - bucket->asked_at <= SECOND ? task->tokens.wanted : 0;
+        bool in_time = now - bucket->asked_at <= SECOND;
+        bucket->next_at = now + task->tokens.first_us;
+        bucket->spacing = task->tokens.spacing_us;
+        bucket->left = in_time ? task->tokens.wanted : 0;
+        tell_tokens(bucket, "leased", task->tokens.wanted);
+        tell_tokens(bucket, "void", in_time ? 0 : task->tokens.wanted);
     } else
         store_failed(bucket->portal, task, status);
     portal_turn_soon(bucket->portal);
@@ -58,8 +70,10 @@ bool limits_take(struct portal *portal, enum endpoint endpoint, unsigned waiting
     }
     if (portal->settings.stripe_rate_limit == 0)
         return true;
+    unsigned left = bucket->left;
     for (; bucket->left > 0 && now > bucket->next_at + LATEST_US; bucket->left--)
         bucket->next_at += bucket->spacing;
+    tell_tokens(bucket, "void", left - bucket->left);
     if (bucket->left == 0) {
         lease(portal, endpoint, waiting);
         return false;
@@ -85,6 +99,7 @@ void limits_slow_down(struct portal *portal, enum endpoint endpoint, uint64_t wa
     uint64_t until = portal_now(portal) + wait_us;
     if (until > bucket->not_before)
         bucket->not_before = until;
+    tell_tokens(bucket, "void", bucket->left);
     bucket->left = 0; /* they were leased at the old pace */
     if (bucket->slowing)
         return;

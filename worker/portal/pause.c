@@ -229,6 +229,10 @@ void portal_store_down(struct portal *portal, const char *cause) {
     link_down(portal, LINK_STORE, cause);
 }
 
+void portal_connected(struct portal *portal, const char *link) {
+    portal_tell(portal, &(struct event){.kind = EVENT_CONNECTED, .link = link, .count = 1});
+}
+
 void links_init(struct portal *portal) {
     for (size_t i = 0; i < LINKS; i++)
         portal->links[i] = (struct link_state){.portal = portal, .minute.fire = minute_passed, .proven = true};

@@ -76,9 +76,11 @@ struct job {
     TAILQ_ENTRY(job) all;   /* in portal->jobs, oldest first */
     TAILQ_ENTRY(job) queue; /* in portal->queues[state] */
     uint64_t delivered_at;  /* microseconds, monotonic */
-    uint64_t first_at;      /* the same since 1970 */
-    bool leaving;           /* to be given back (or dropped, where lost) as soon as its store task returns */
-    bool rejecting;         /* the broker dead-letters it, for it has the body */
+    uint64_t stage_since;   /* likewise: when its stage began */
+    uint64_t stage_us[STAGES];
+    uint64_t first_at; /* the same since 1970 */
+    bool leaving;      /* to be given back (or dropped, where lost) as soon as its store task returns */
+    bool rejecting;    /* the broker dead-letters it, for it has the body */
 
     struct request request;
     bool holds_id; /* is the one of its request id that is being worked */
