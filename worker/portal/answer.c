@@ -226,7 +226,8 @@ char *answer_write(const struct answer *answer) {
     return json_text_write(answer->json, JSON_COMPACT);
 }
 
-/* Puts the URL into its place in the reply's own copy of the session. */
+/* Puts the URL into its place in the reply's own copy of the session: a deep one, as json_copy() leaves members out
+ * where memory runs out, and does not say so. */
 static int put_url(json_t *reply, const char *url) {
     json_t *session = json_deep_copy(json_object_get(reply, "session"));
     if (!session || json_object_set_new(session, "url", json_string(url)) < 0 ||

@@ -4,14 +4,16 @@
 #include <stdio.h>
 #include <string.h>
 
-static void append_encoded(struct text *form, const char *string, const char *also_plain) {
-    for (; *string != '\0'; string++) {
-        char c = *string;
-        if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || strchr("-._~", c) ||
-            strchr(also_plain, c))
-            text_append_bytes(form, string, 1);
-        else
-            text_appendf(form, "%%%02X", (unsigned)(unsigned char)c);
+#define UNRESERVED "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~" /* RFC 3986, section 2.3 */
+
+static void append_encoded(struct text *form, const char *string, const char *plain) {
+    for (;;) {
+        size_t length = strspn(string, plain);
+        text_append_bytes(form, string, length);
+        string += length;
+        if (*string == '\0')
+            return;
+        text_appendf(form, "%%%02X", (unsigned)(unsigned char)*string++);
     }
 }
 
@@ -20,9 +22,9 @@ void form_add(struct text *form, const char *name, const char *value) {
         return;
     if (form->length > 0)
         text_append(form, "&");
-    append_encoded(form, name, "[]");
+    append_encoded(form, name, UNRESERVED "[]");
     text_append(form, "=");
-    append_encoded(form, value, "");
+    append_encoded(form, value, UNRESERVED);
 }
 
 static void add_scalar(struct text *form, const char *name, const json_t *value) {

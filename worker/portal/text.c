@@ -11,7 +11,7 @@ static bool reserve(struct text *text, size_t more) {
         return false;
     if (text->data && more < text->size - text->length)
         return true;
-    size_t size = text->size > 0 ? text->size : 64;
+    size_t size = text->size > 0 ? text->size : 128;
     while (size - text->length <= more)
         size *= 2;
     char *data = realloc(text->data, size);
@@ -36,18 +36,22 @@ void text_append(struct text *text, const char *string) {
     text_append_bytes(text, string, strlen(string));
 }
 
+/* Written at once where there is room for it. */
 void text_appendf(struct text *text, const char *format, ...) {
     va_list arguments;
+    size_t room = text->failed ? 0 : text->size - text->length;
     va_start(arguments, format);
-    int length = vsnprintf(NULL, 0, format, arguments);
+    int length = vsnprintf(room > 0 ? text->data + text->length : NULL, room, format, arguments);
     va_end(arguments);
     if (length < 0)
         text->failed = true;
     if (length < 0 || !reserve(text, (size_t)length))
         return;
-    va_start(arguments, format);
-    (void)vsnprintf(text->data + text->length, text->size - text->length, format, arguments);
-    va_end(arguments);
+    if ((size_t)length >= room) {
+        va_start(arguments, format);
+        (void)vsnprintf(text->data + text->length, text->size - text->length, format, arguments);
+        va_end(arguments);
+    }
     text->length += (size_t)length;
 }
 
