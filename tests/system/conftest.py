@@ -48,8 +48,11 @@ def check_ended_well(service, refused):
 
 def check_discreet(service, log):
     secrets = [service.emulator.secret_key, service.bed.worker_password, service.bed.database_password]
-    secrets += [reply["session"]["url"] for reply in service.replies if reply.body.get("session")]
-    assert not [secret for secret in secrets if secret in log], "a secret or a URL is in the log"
+    assert not [secret for secret in secrets if secret in log], "a secret is in the log"
+    urls = {reply["session"]["url"] for reply in service.replies if reply.body.get("session")}
+    # What looks like a URL, also within quotes or before a comma; there may be tens of thousands of either.
+    told = {word for found in re.findall(r"https?://\S+", log) for word in (found, found.rstrip("\"'),.;"))}
+    assert not urls & told, "a URL is in the log"
     assert not re.search(r"sk_(test|live)_|/p/session/", log), "something like a secret or a URL is in the log"
 
 
