@@ -55,8 +55,8 @@ LINK    = $(CC) $(CFLAGS_OWN) $(HARDENING) $(LINKING) $(LDFLAGS)
 
 # Whatever is not a program's main file is in one archive; the programs and the unit tests link against it.
 MAIN_WORKER := worker/daemon/main.c
-CTL         := $(wildcard worker/ctl/*.c)
-LIBRARY     := $(filter-out $(MAIN_WORKER),$(wildcard worker/portal/*.c worker/links/*.c worker/daemon/*.c))
+MAIN_CTL    := worker/ctl/portalctl.c
+LIBRARY     := $(filter-out $(MAIN_WORKER) $(MAIN_CTL),$(wildcard worker/*/*.c))
 EMULATOR    := $(wildcard tests/stripe-emulator/*.c)
 UNIT_TESTS  := $(wildcard tests/unit/test_*.c)
 UNIT_HELP   := $(filter-out $(UNIT_TESTS),$(wildcard tests/unit/*.c))
@@ -67,7 +67,7 @@ ALLOCATION  := $(wildcard tests/allocation/*.c)
 
 BENCH       := $(wildcard tests/bench/*.c)
 
-SOURCES := $(wildcard $(MAIN_WORKER)) $(CTL) $(LIBRARY) $(EMULATOR) $(UNIT_TESTS) $(UNIT_HELP) $(wildcard tests/fuzz/*.c) $(SIMULATOR) $(ALLOCATION) $(BENCH)
+SOURCES := $(MAIN_WORKER) $(MAIN_CTL) $(LIBRARY) $(EMULATOR) $(UNIT_TESTS) $(UNIT_HELP) $(wildcard tests/fuzz/*.c) $(SIMULATOR) $(ALLOCATION) $(BENCH)
 HEADERS := $(wildcard include/*/*.h worker/*/*.h tests/*/*.h)
 SCRIPTS := .ci/run .ci/install-packages $(wildcard .ci/*.sh tests/*/*.sh systemd/*/*.sh)
 
@@ -110,7 +110,7 @@ $(BUILD)/portal-worker: $(call object,$(MAIN_WORKER)) $(BUILD)/libportal.a
 	@echo "  LINK  $@"
 	@$(LINK) -o $@ $^ $(PC_LIBS)
 
-$(BUILD)/portalctl: $(call object,$(CTL)) $(BUILD)/libportal.a
+$(BUILD)/portalctl: $(call object,$(MAIN_CTL)) $(BUILD)/libportal.a
 	@echo "  LINK  $@"
 	@$(LINK) -o $@ $^ $(PC_LIBS)
 
@@ -141,6 +141,10 @@ $(UNIT_PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(call object,$(UNIT_HELP)) $(BUI
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	@$(LINK) -o $@ $^ $(UNIT_LIBS) $(PC_LIBS)
+
+# Where each allocation may fail (tests/unit/failing.h).
+$(BUILD)/tests/unit/test_replay $(BUILD)/tests/unit/test_letter: \
+  private LINKING += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
 
 -include $(patsubst %.o,%.d,$(call object,$(SOURCES)))
 
@@ -210,7 +214,6 @@ bench: packages  ## what a request costs, beside the least it could cost here; R
 # with it every crash that was ever found, in each `make test`.
 SECONDS      ?= 60
 FUZZ_TARGETS := request stripe answer features settings replay
-FUZZ_CTL     := worker/ctl/replay-line.c worker/ctl/replay-write.c worker/ctl/amqp-json.c
 FUZZ_FLAGS   := -std=gnu17 -Wall -Wextra -Wno-c2x-extensions -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 .PHONY: fuzz regress-programs
 fuzz: packages  ## fuzz each target for SECONDS=60; new inputs go to build/corpus/, crashes to tests/fuzz/corpus/
@@ -228,17 +231,17 @@ $(BUILD)/fuzz/obj/%.o: %.c $(BUILD)/flags | packages
 	@mkdir -p $(@D)
 	@clang $(CPPFLAGS_OWN) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -pthread -MMD -MP -c -o $@ $<
 
-$(BUILD)/fuzz/libportal.a: $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(LIBRARY) $(FUZZ_CTL))
+$(BUILD)/fuzz/libportal.a: $(LIBRARY:%.c=$(BUILD)/fuzz/obj/%.o)
 	@rm -f $@ && $(AR) rcs $@ $^
 
 $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o $(BUILD)/fuzz/libportal.a
 	@echo "  FUZZ  $@"
 	@clang $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(PC_LIBS)
 
--include $(patsubst %.c,$(BUILD)/fuzz/obj/%.d,$(LIBRARY) $(FUZZ_CTL))
+-include $(LIBRARY:%.c=$(BUILD)/fuzz/obj/%.d)
 
 regress-programs: $(FUZZ_TARGETS:%=$(BUILD)/regress/%)
-$(BUILD)/regress/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call object,tests/fuzz/regress.c $(FUZZ_CTL)) $(BUILD)/libportal.a
+$(BUILD)/regress/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/regress.o $(BUILD)/libportal.a
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	@$(LINK) -o $@ $^ $(PC_LIBS)
@@ -331,11 +334,11 @@ INSTALLS = $(BUILD)/portal-worker:$(BINDIR)/portal-worker:755 $(STAGE)/portalctl
   $(foreach file,$(wildcard include/contract/*),$(file):$(DATADIR)/contract/$(notdir $(file)):644)
 
 # An installed portalctl finds its migrations where they are installed.
-$(STAGE)/portalctl: FORCE $(call object,$(CTL)) $(BUILD)/libportal.a
+$(STAGE)/portalctl: FORCE $(call object,$(MAIN_CTL)) $(BUILD)/libportal.a
 	@mkdir -p $(@D)
 	@$(COMPILE) -DSQL_DIRECTORY='"$(DATADIR)/sql"' -c -o $@.o worker/ctl/migrate.c
 	@echo "  LINK  $@"
-	@$(LINK) -o $@ $@.o $(filter-out %/migrate.o,$(call object,$(CTL))) $(BUILD)/libportal.a $(PC_LIBS)
+	@$(LINK) -o $@ $@.o $(call object,$(MAIN_CTL)) $(BUILD)/libportal.a $(PC_LIBS)
 
 $(UNITS:%=$(STAGE)/%): $(STAGE)/%: systemd/% FORCE
 	@mkdir -p $(@D)
