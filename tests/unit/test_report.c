@@ -1,4 +1,4 @@
-/* test_report.c — what the daemon makes of the core's events: lines, counters, the status, Prometheus' text. */
+/* test_report.c — what the daemon makes of the core's events: counters, the status, Prometheus' text. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -8,13 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <syslog.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "../../worker/daemon/report.h"
-#include "daemon/messages.h"
 
 enum { TEXT_MAX = 256 * 1024 };
 
@@ -28,147 +26,6 @@ static const struct event done = {.kind = EVENT_REQUEST_DONE,
                                   .duration_us = 12345,
                                   .queued_us = 5000,
                                   .stage_us = {[STAGE_LOADING] = 2000, [STAGE_CALLING] = 9000}};
-
-/* ---- lines ----------------------------------------------------------------------------------------------------------
- */
-
-static void each_event_has_its_words(void **state) {
-    (void)state;
-    const struct {
-        struct event event;
-        int level;
-        const char *line;
-    } cases[] = {
-        {done, LOG_INFO, "request r-1: created, team 7, user 9, generation 2, 12 ms"},
-        {{.kind = EVENT_REQUEST_DONE, .outcome = "failed", .code = "invalid_request", .status = 400, .text = "why"},
-         LOG_INFO,
-         "request without id: failed invalid_request, 0 ms: why"},
-        {{.kind = EVENT_REQUEST_DONE, .request_id = "a", .outcome = "failed", .code = "internal_error", .status = 500},
-         LOG_WARNING,
-         "request a: failed internal_error, 0 ms"},
-        {{.kind = EVENT_REQUEST_DROPPED, .count = 3},
-         LOG_NOTICE,
-         "3 requests in hand lost their channel; RabbitMQ delivers them again"},
-        {{.kind = EVENT_REPLY_RETURNED, .request_id = "a", .text = "no queue"},
-         LOG_WARNING,
-         "request a: no queue took its reply, it is kept in the store: no queue"},
-        {{.kind = EVENT_DEAD_LETTER, .request_id = "a", .code = "poisonous", .text = "why"},
-         LOG_WARNING,
-         "request a is in portal.dead: poisonous: why"},
-        {{.kind = EVENT_STRIPE_CALL,
-          .link = "sessions",
-          .status = 429,
-          .count = 2,
-          .duration_us = 3000,
-          .stripe_request_id = "req_1",
-          .code = "rate_limit",
-          .text = "slow down"},
-         LOG_DEBUG,
-         "Stripe sessions: 429 in 3 ms, attempt 2, req_1, rate_limit: slow down"},
-        {{.kind = EVENT_STRIPE_CALL, .link = "sessions", .count = 1}, LOG_DEBUG, "Stripe sessions: no answer in 0 ms"},
-        {{.kind = EVENT_PAUSED, .link = "store", .text = "refused", .count = 4},
-         LOG_WARNING,
-         "waiting for PostgreSQL: refused (4 in hand)"},
-        {{.kind = EVENT_PAUSED, .link = "broker", .duration_us = 61000000},
-         LOG_WARNING,
-         "waiting for RabbitMQ since 61 s: it does not serve"},
-        {{.kind = EVENT_RESUMED, .link = "stripe", .duration_us = 61500000},
-         LOG_NOTICE,
-         "Stripe serves again after 61.5 s"},
-        {{.kind = EVENT_RESUMED, .link = "stripe", .duration_us = 5000}, LOG_NOTICE, "Stripe serves"},
-        {{.kind = EVENT_SLOWED, .link = "sessions", .text = "429"},
-         LOG_WARNING,
-         "Stripe limits the rate of sessions, the fleet slows down: 429"},
-        {{.kind = EVENT_CONFIGURATION, .configuration = "bpc_1", .text = "created"},
-         LOG_NOTICE,
-         "portal configuration bpc_1: created"},
-        {{.kind = EVENT_STRIPE_MISBEHAVED, .link = "prices", .status = 200, .text = "no id"},
-         LOG_ERR,
-         "Stripe's answer is not what its API promises (prices, 200): no id"},
-        {{.kind = EVENT_SUSPECT, .request_id = "a", .count = 2},
-         LOG_WARNING,
-         "request a came back often and is worked alone, try 2"},
-        {{.kind = EVENT_GIVEN_BACK, .count = 5}, LOG_NOTICE, "5 requests were given back to the queue"},
-        {{.kind = EVENT_BATCH, .link = "save", .count = 8, .duration_us = 1500}, LOG_DEBUG, "save of 8 rows in 1.5 ms"},
-        {{.kind = EVENT_CONNECTED, .link = "broker", .count = 1}, LOG_DEBUG, "connected to RabbitMQ"},
-        {{.kind = EVENT_TOKENS, .link = "sessions", .code = "leased", .count = 12},
-         LOG_DEBUG,
-         "12 send times for sessions: leased"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char line[LOG_LINE_MAX];
-        assert_int_equal(log_describe(&cases[i].event, line, sizeof line), cases[i].level);
-        assert_string_equal(line, cases[i].line);
-    }
-}
-
-static void a_long_event_is_cut(void **state) {
-    (void)state;
-    char text[3 * LOG_LINE_MAX];
-    memset(text, 'x', sizeof text - 1);
-    text[sizeof text - 1] = '\0';
-    const struct event event = {.kind = EVENT_STRIPE_CALL, .link = text, .code = text, .text = text};
-    char line[100];
-    (void)log_describe(&event, line, sizeof line);
-    assert_int_equal(strlen(line), sizeof line - 1);
-}
-
-/* What the log writes to standard error, which is a file meanwhile. */
-static void capture(char *into, size_t size, void (*act)(struct log *log), int level) {
-    FILE *file = tmpfile();
-    assert_non_null(file);
-    int before = dup(STDERR_FILENO);
-    assert_true(before >= 0 && dup2(fileno(file), STDERR_FILENO) >= 0);
-    struct log *log = log_new(level);
-    if (log)
-        act(log);
-    log_free(log);
-    assert_true(dup2(before, STDERR_FILENO) >= 0);
-    close(before);
-    rewind(file);
-    size_t length = fread(into, 1, size - 1, file);
-    into[length] = '\0';
-    (void)fclose(file);
-}
-
-static void write_hostile(struct log *log) {
-    log_message(log, LOG_INFO, MESSAGE_STARTED, "%s", "one\ntwo\033[31m\x7f\xc2\x9b ünd");
-}
-
-static void control_characters_are_escaped(void **state) {
-    (void)state;
-    char text[256];
-    capture(text, sizeof text, write_hostile, LOG_INFO);
-    assert_string_equal(text, "one\\x0atwo\\x1b[31m\\x7f\xc2\\x9b ünd\n");
-}
-
-static void write_long(struct log *log) {
-    static char text[3 * LOG_LINE_MAX];
-    memset(text, '\n', sizeof text - 1);
-    log_message(log, LOG_WARNING, MESSAGE_STARTED, "%s", text);
-}
-
-static void a_line_is_bounded(void **state) {
-    (void)state;
-    static char text[16 * LOG_LINE_MAX];
-    capture(text, sizeof text, write_long, LOG_INFO);
-    assert_int_equal(strlen(text), strlen("warning: \n") + strlen("\\x0a") * LOG_LINE_MAX);
-}
-
-static void write_levels(struct log *log) {
-    log_event(log, &done);
-    log_event(log, &(struct event){.kind = EVENT_BATCH, .link = "load", .count = 1});
-    log_event(log, &(struct event){.kind = EVENT_PAUSED, .link = "stripe", .text = "down"});
-}
-
-static void what_is_less_urgent_is_left_out(void **state) {
-    (void)state;
-    char text[512];
-    capture(text, sizeof text, write_levels, LOG_WARNING);
-    assert_string_equal(text, "warning: waiting for Stripe: down\n");
-    capture(text, sizeof text, write_levels, LOG_DEBUG);
-    assert_non_null(strstr(text, "debug: load of 1 rows"));
-}
 
 /* ---- counters ---- */
 
@@ -370,11 +227,6 @@ static void the_status_says_what_it_waits_for(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_event_has_its_words),
-        cmocka_unit_test(a_long_event_is_cut),
-        cmocka_unit_test(control_characters_are_escaped),
-        cmocka_unit_test(a_line_is_bounded),
-        cmocka_unit_test(what_is_less_urgent_is_left_out),
         cmocka_unit_test(recent_outcomes_are_forgotten),
         cmocka_unit_test(recent_calls_are_counted_for_each_endpoint),
         cmocka_unit_test(metrics_are_written_as_prometheus_text),
