@@ -183,6 +183,13 @@ def test_prometheus_takes_every_query_of_the_dashboard(tmp_path):
     assert done.returncode == 0 and f"{len(rules)} rules found" in done.stdout, done.stdout
 
 
+def test_the_readme_names_panels_that_exist():
+    titles = {panel["title"] for panel in json.loads(DASHBOARD.read_text())["panels"]}
+    named = re.findall(r"dashboard ((?:\"[^\"|]+\"(?:, | and )?)+)", (ROOT / "README.md").read_text())
+    named = [title for names in named for title in re.findall(r"\"([^\"]+)\"", names)]
+    assert len(named) >= 4 and set(named) <= titles
+
+
 def test_the_panels_of_the_dashboard_do_not_overlap():
     panels = json.loads(DASHBOARD.read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)

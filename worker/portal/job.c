@@ -320,6 +320,13 @@ void job_give_back(struct job *job) {
     job_settle(job, SETTLE_GIVE_BACK);
 }
 
+/* Of the call that made the session or was refused, where this job made one; "" or NULL: none. */
+static const char *stripe_request_id(const struct job *job, const json_t *error) {
+    if (job->answer.outcome == OUTCOME_CREATED)
+        return job->errand.exchange.request_id;
+    return json_string_value(json_object_get(error, "stripe_request_id"));
+}
+
 static void tell_done(struct job *job, enum settlement settlement) {
     if (settlement == SETTLE_GIVE_BACK || !job->answer.json)
         return;
@@ -331,7 +338,7 @@ static void tell_done(struct job *job, enum settlement settlement) {
                           .outcome = outcome_name(job->answer.outcome),
                           .code = code_name(job->answer.code),
                           .text = json_string_value(json_object_get(error, "message")),
-                          .stripe_request_id = json_string_value(json_object_get(error, "stripe_request_id")),
+                          .stripe_request_id = stripe_request_id(job, error),
                           .configuration = job->configuration,
                           .team_id = job->load.team.found ? job->load.team.id : job->request.team_id,
                           .user_id = job->request.user_id,
