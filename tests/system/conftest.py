@@ -53,7 +53,7 @@ def check_discreet(service, log):
     # What looks like a URL, also within quotes or before a comma; there may be tens of thousands of either.
     told = {word for found in re.findall(r"https?://\S+", log) for word in (found, found.rstrip("\"'),.;"))}
     assert not urls & told, "a URL is in the log"
-    assert not re.search(r"sk_(test|live)_|/p/session/", log), "something like a secret or a URL is in the log"
+    assert not re.search(r"sk_(test|live)_\w|/p/session/", log), "something like a secret or a URL is in the log"
 
 
 @pytest.hookimpl(hookwrapper=True)
