@@ -75,10 +75,11 @@ class Bed:
     def drop_database(self, name):
         self.postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def service(self, **settings):
-        """A new corner: a virtual host, a database and an emulator, with nobody else in it."""
+    def service(self, tapped=False, **settings):
+        """A new corner: a virtual host, a database and an emulator, with nobody else in it. `tapped`: every message in
+        it can be judged, see bed/tap.py; that costs the broker some time."""
         self._numbers += 1
-        service = Service(self, f"portal_{os.getpid()}_{self._numbers}", settings)
+        service = Service(self, f"portal_{os.getpid()}_{self._numbers}", settings, tapped)
         self.services.append(service)
         return service
 

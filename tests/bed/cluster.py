@@ -83,6 +83,11 @@ class Cluster:
             wait_until(lambda node=node: node.evaluate(f'rabbit_vhost_sup_sup:is_vhost_alive(<<"{name}">>)'),
                        "the virtual host to be everywhere")
 
+    def tap(self, virtual_host, queue):
+        for node in self.nodes[:-1]:
+            node.trace(virtual_host)
+        self.keeper.tap(virtual_host, queue)
+
     def urls(self, virtual_host, user, password):
         return ",".join(node.url(virtual_host, user, password) for node in self.nodes)
 

@@ -16,6 +16,7 @@ import yaml
 from bed.process import ROOT
 
 DIRECTORY = ROOT / "include/contract"
+REQUEST_BYTES = 16 * 1024  # of the body, and of the properties
 PROPERTIES = ("content_type", "content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to",
               "expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id")
 
@@ -54,20 +55,16 @@ def _is_date_time(instance):
     return datetime.datetime.fromisoformat(f"{found[1]}T{found[2]}").year >= 1970
 
 
-def _closed(schema):
-    """The schema with every object in it closed."""
-    if isinstance(schema, list):
-        return [_closed(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {name: _closed(one) for name, one in schema.items()}
-    if schema.get("type") == "object" and "properties" in schema:
+def _closed(part):
+    """A schema with every object in it closed."""
+    if isinstance(part, list):
+        return [_closed(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    closed = {name: _closed(one) for name, one in part.items()}
+    if part.get("type") == "object" and "properties" in part:
         closed["additionalProperties"] = False
     return closed
-
-
-def _file(name):
-    return json.loads((DIRECTORY / name).read_text())
 
 
 @functools.cache
@@ -76,14 +73,18 @@ def document():
     return yaml.safe_load((DIRECTORY / "asyncapi.yaml").read_text())
 
 
+def schema(name):
+    """A file, or one of the document's own schemas."""
+    if name.endswith(".json"):
+        return json.loads((DIRECTORY / name).read_text())
+    return document()["components"]["schemas"][name]
+
+
 @functools.cache
 def _validator(name):
-    """Of a file, or of one of the document's own schemas."""
-    schema = _file(name) if name.endswith(".json") else document()["components"]["schemas"][name]
-    if not name.startswith("request"):
-        schema = _closed(schema)
-    Validator.check_schema(schema)
-    return Validator(schema, format_checker=FORMATS)
+    whole = schema(name) if name.startswith("request") else _closed(schema(name))
+    Validator.check_schema(whole)
+    return Validator(whole, format_checker=FORMATS)
 
 
 def problems(name, instance):
@@ -126,16 +127,17 @@ def properties(message):
 
 
 def request_body(raw):
-    """A request's body as the worker reads it, or None where it is not JSON."""
+    """A request's body as the worker reads it, or None where it is not JSON, or such JSON as the contract rules out."""
     def once(pairs):
         if len({name for name, _ in pairs}) < len(pairs):
             raise ValueError("a field twice")
         return dict(pairs)
 
     try:
-        return json.loads(raw.decode(), object_pairs_hook=once)
+        body = json.loads(raw.decode(), object_pairs_hook=once)
     except (ValueError, RecursionError):
         return None
+    return None if "\\u0000" in json.dumps(body).replace("\\\\", "") else body
 
 
 def request_problems(raw):
@@ -143,24 +145,46 @@ def request_problems(raw):
     return ["not a JSON object"] if not isinstance(body, dict) else problems("request.schema.json", body)
 
 
-def check_requests(requests, reply):
-    """What was sent under the correlation id of this reply, each as body and properties: where the worker finds nothing
-    wrong with it, neither may the contract."""
-    error = reply["error"] or {}
-    if len(requests) != 1 or error.get("code") in ("invalid_request", "poisonous"):
+def check_answered(request, reply):
+    """What the worker serves is what the contract allows, and what it finds invalid is what the contract does not."""
+    code = (reply["error"] or {}).get("code")
+    if code == "poisonous":
         return
-    raw, message = requests[0]
-    if request_problems(raw):
-        raise Breach(f"the worker serves what the contract does not allow: {request_problems(raw)}\n{raw[:2000]}")
-    if request_body(raw).get("request_id") is None and message.message_id is None:
-        raise Breach("the worker serves a request without an id")
+    wrong = _wrong_with(request)
+    if wrong and code != "invalid_request":
+        raise Breach(f"the worker serves what the contract does not allow: {wrong}\n{request.raw[:2000]}")
+    if not wrong and code == "invalid_request":
+        raise Breach(f"the worker refuses what the contract allows: {reply['error']}\n{request.raw[:2000]}")
+
+
+def _wrong_with(request):
+    """All that the contract finds wrong with a request."""
+    if max(len(request.raw), sum(map(len, request.properties.encode()))) > REQUEST_BYTES:
+        return ["too large"]
+    body = request_body(request.raw)
+    if not isinstance(body, dict):
+        return ["not a JSON object"]
+    if body.get("request_id") is None:
+        if request.properties.message_id is None:
+            return ["neither request_id nor message_id"]
+        body["request_id"] = request.properties.message_id  # which serves as one
+    return (problems("request.schema.json", body) + problems("requestHeaders", plain(request.headers)) +
+            problems("requestProperties", properties(request.properties)))
 
 
 def check_reply(reply):
-    _hold("a reply", "reply.schema.json", reply.body)
-    _hold("a reply's headers", "replyHeaders", plain(reply.headers))
-    _hold("a reply's properties", "replyProperties", properties(reply.properties))
-    if ("expiration" in properties(reply.properties)) != (reply["session"] is not None):
+    _check_reply(reply.raw, json.dumps([plain(reply.headers), properties(reply.properties)]))
+
+
+@functools.lru_cache(maxsize=20_000)
+def _check_reply(raw, envelope):
+    """Each only once: whoever gets it judges it, and so does the tap."""
+    body = json.loads(raw)
+    headers, own = json.loads(envelope)
+    _hold("a reply", "reply.schema.json", body)
+    _hold("a reply's headers", "replyHeaders", headers)
+    _hold("a reply's properties", "replyProperties", own)
+    if ("expiration" in own) != (body["session"] is not None):
         raise Breach("exactly the replies with a URL expire")
 
 

@@ -44,6 +44,7 @@ class RabbitMQ:
         self.distribution_port = free_port()
         self.cookie = secrets.token_hex(16)
         self.epmd = self.process = None
+        self.tapped = []
         self._write_files()
 
     def _write_files(self):
@@ -52,9 +53,13 @@ class RabbitMQ:
         cookie.chmod(0o400)
         text = CONFIGURATION.format(port=self.port, password=self.cookie, more=self.configuration)
         (self.directory / "rabbitmq.conf").write_text(text)
-        (self.directory / "advanced.config").write_text("[].\n")
+        self._write_taps()
         (self.directory / "enabled_plugins").write_text("[].\n")
         (self.directory / "rabbitmq-env.conf").write_text("")
+
+    def _write_taps(self):
+        names = ", ".join(f'<<"{name}">>' for name in self.tapped)
+        (self.directory / "advanced.config").write_text(f"[{{rabbit, [{{trace_vhosts, [{names}]}}]}}].\n")
 
     @property
     def log(self):
@@ -126,6 +131,22 @@ class RabbitMQ:
 
     def delete_virtual_host(self, name):
         self.evaluate(f'rabbit_vhost:delete(<<"{name}">>, <<"bed">>)')
+
+    def tap(self, virtual_host, queue):
+        """From now on, and after each start, a copy of all that anybody publishes in a virtual host goes to a queue of
+        this name too: RabbitMQ's firehose. Copies are not persistent, so a node that ends takes them along."""
+        self.trace(virtual_host)
+        self.evaluate(
+            f'Queue = rabbit_misc:r(<<"{virtual_host}">>, queue, <<"{queue}">>), '
+            f'{{new, _}} = rabbit_amqqueue:declare(Queue, true, false, [], none, <<"bed">>), '
+            f'Trace = rabbit_misc:r(<<"{virtual_host}">>, exchange, <<"amq.rabbitmq.trace">>), '
+            f'ok = rabbit_binding:add({{binding, Trace, <<"publish.#">>, Queue, []}}, <<"bed">>), 0')
+
+    def trace(self, virtual_host):
+        """Copies to the exchange amq.rabbitmq.trace; a matter of each node."""
+        self.tapped.append(virtual_host)
+        self._write_taps()
+        self.evaluate(f'rabbit_trace:start(<<"{virtual_host}">>), 0')
 
     def queues(self, virtual_host):
         """By name: messages in it, those that a consumer holds included. Quorum queues only.

@@ -12,7 +12,9 @@ import psycopg2.extras
 
 from bed import contract
 from bed.emulator import Emulator
+from bed.message import Message
 from bed.process import wait_until
+from bed.tap import Tap
 from bed.worker import Worker, run
 
 EXCHANGE, ROUTING_KEY = "portal", "request"
@@ -30,33 +32,14 @@ class Sent:
     body: bytes
 
 
-@dataclasses.dataclass
-class Message:
-    """A reply or a dead letter."""
-
-    queue: str
-    raw: bytes
-    properties: pika.BasicProperties
-
-    @property
-    def body(self):
-        return json.loads(self.raw)
-
-    @property
-    def headers(self):
-        return self.properties.headers or {}
-
-    def __getitem__(self, field):
-        return self.body[field]
-
-
 class Service:
-    def __init__(self, bed, name, settings=None):
+    def __init__(self, bed, name, settings=None, tapped=False):
         self.bed, self.name = bed, name
         self.directory = bed.directory / name
         self.directory.mkdir()
         bed.create_database(name)
         bed.rabbitmq.add_virtual_host(name, ["portal", "sender", "bed"])
+        self._tap = Tap(bed.rabbitmq, name, "portal") if tapped else None
         self.emulator = Emulator(self.directory / "emulator.log")
         self.db = bed.postgres.connect(name)
         self.database_url = bed.postgres.url(name, "portal", bed.database_password)
@@ -65,7 +48,6 @@ class Service:
         self.workers = []
         self.replies = []
         self.letters = []
-        self._requests = {}
         self._by_correlation = {}
         self._connection = self._channel = None
         self._declared = False
@@ -130,7 +112,6 @@ class Service:
         self.replies.append(reply)
         self._by_correlation.setdefault(properties.correlation_id, []).append(reply)
         contract.check_reply(reply)
-        contract.check_requests(self._requests.get(properties.correlation_id, []), reply)
 
     def _on_return(self, _channel, method, _properties, _body):
         raise AssertionError(f"a request came back: {method.reply_text}")
@@ -150,11 +131,9 @@ class Service:
         properties = {"content_type": "application/json", "delivery_mode": 2, "correlation_id": correlation_id,
                       "reply_to": self.reply_to if reply_to is ABSENT else reply_to, **properties}
         channel = channel if bulk else self._confirmed
-        properties = pika.BasicProperties(**properties)
-        self._requests.setdefault(correlation_id, []).append((raw, properties))
-        channel.basic_publish(EXCHANGE, ROUTING_KEY, raw, properties, mandatory=True)
+        channel.basic_publish(EXCHANGE, ROUTING_KEY, raw, pika.BasicProperties(**properties), mandatory=True)
         request_id = body.get("request_id") if isinstance(body, dict) else None
-        return Sent(request_id or properties.message_id, correlation_id, raw)
+        return Sent(request_id or properties.get("message_id"), correlation_id, raw)
 
     def poll(self, seconds=0):
         """Takes in what has arrived, or waits so long for something to arrive."""
@@ -188,9 +167,9 @@ class Service:
         """Sends a request and waits for its reply."""
         return self.wait_reply(self.request(body, **properties), seconds)
 
-    def take(self, queue):
+    def take(self, queue, channel=None):
         """Takes every message out of a queue."""
-        channel, messages = self.channel, []
+        channel, messages = channel or self.channel, []
         while True:
             method, properties, raw = channel.basic_get(queue, auto_ack=True)
             if method is None:
@@ -255,6 +234,24 @@ class Service:
         self.db = self.bed.postgres.connect(self.name)
 
     # --- the end ---
+
+    def end(self):
+        """In good order: every worker stops when it is asked to, and every message was as the contract says."""
+        for worker in self.workers:
+            if worker.alive():
+                status = worker.stop()
+                assert status == 0, f"SIGTERM ended the worker with {status}:\n{worker.tail()}"
+        if self.bed.rabbitmq.process.alive():
+            self.judge()
+
+    def judge(self):
+        """Holds every message so far, whoever sent it, against the contract; returns how many of each kind it saw."""
+        url = self.bed.rabbitmq.url(self.name, "bed", self.bed.rabbitmq.cookie)
+        with contextlib.closing(pika.BlockingConnection(pika.URLParameters(f"{url}?heartbeat=0"))) as connection:
+            seen = self._tap.judge(connection.channel())
+            if DEAD in self.queues():  # some the broker itself put there, which no tap sees
+                self.take(DEAD, connection.channel())
+        return seen
 
     def logs(self):
         return "\n".join(f"--- {worker.log.name}\n{worker.tail()}" for worker in self.workers)

@@ -16,7 +16,8 @@ import pika
 import pika.exceptions
 
 from bed.contract import check_reply
-from bed.service import EXCHANGE, REPLIES, ROUTING_KEY, Message
+from bed.message import Message
+from bed.service import EXCHANGE, REPLIES, ROUTING_KEY
 
 OWN, GONE, REFUSED = "portal.replies.chaos", "portal.replies.gone", "invoices"
 AHEAD = 1500  # requests without an answer, at most

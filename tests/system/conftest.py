@@ -22,9 +22,10 @@ def bed():
 @pytest.fixture
 def service(bed, request):
     """A virtual host, database and emulator of one's own. At the end of every test that passed: the workers stop in
-    order when asked to, the emulator refused none of their calls, and no secret or URL is in their logs."""
+    order when asked to, every message was as the contract says, the emulator refused none of their calls, and no secret
+    or URL is in their logs."""
     bed.heal()
-    corner = bed.service()
+    corner = bed.service(tapped=True)
     request.node.service = corner
     yield corner
     try:
@@ -35,10 +36,7 @@ def service(bed, request):
 
 
 def check_ended_well(service, refused):
-    for worker in service.workers:
-        if worker.alive():
-            status = worker.stop()
-            assert status == 0, f"SIGTERM ended the worker with {status}:\n{worker.tail()}"
+    service.end()
     if service.emulator.process.alive() and not refused:
         counters = service.emulator.counters()
         assert counters["refused"] == 0, f"the emulator refused calls: {counters['errors']}"

@@ -120,12 +120,12 @@ WRONG_PROPERTIES = {
 @pytest.fixture(scope="module")
 def served(bed):
     bed.heal()
-    corner = bed.service()
+    corner = bed.service(tapped=True)
     corner.start_worker()
     yield corner
     try:
         assert corner.emulator.calls() == [], "nothing of all this reaches Stripe"
-        assert corner.workers[0].stop() == 0
+        corner.end()
     finally:
         corner.close()
 
@@ -158,11 +158,11 @@ def test_a_wrong_property_is_named(served, name):
     check_refused(served, sent, name)
 
 
-@pytest.mark.parametrize("property, value", [
-    ("reply_to", "portal.dead"), ("reply_to", "portal.requests"), ("reply_to", ""), ("reply_to", "teams"),
-    ("reply_to", "amq.gen"), ("reply_to", "portal.replies\n"), ("reply_to", "portal.replies\0")])
-def test_a_reply_to_that_is_not_allowed_gets_nothing(served, property, value):
-    sent = served.request({"team_id": 1}, **{property: value})
+@pytest.mark.parametrize("body", [b'{"request_id": "r", "team_id": 1}', b"?"], ids=["well-formed", "malformed"])
+@pytest.mark.parametrize("reply_to", [
+    "portal.dead", "portal.requests", "", "teams", "amq.gen", "portal.replies\n", "portal.replies\0"])
+def test_a_reply_to_that_is_not_allowed_gets_nothing(served, reply_to, body):
+    sent = served.request(raw=body, reply_to=reply_to)
     served.wait_empty()
     [letter] = [one for one in served.dead_letters() if one.properties.correlation_id == sent.correlation_id]
     assert letter.headers["x-portal-reason"] == "reply_refused"

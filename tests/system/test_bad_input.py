@@ -64,12 +64,15 @@ MALFORMED = [
 def shared(bed):
     """One service for the many small cases of this file: also a test that none of them hurts the next."""
     bed.heal()
-    corner = bed.service()
+    corner = bed.service(tapped=True)
     corner.emulator.product()
     corner.good_team = corner.team()
     corner.start_worker()
     yield corner
-    corner.close()
+    try:
+        corner.end()
+    finally:
+        corner.close()
 
 
 @pytest.fixture

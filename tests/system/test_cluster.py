@@ -38,7 +38,7 @@ def prepare(service, **settings):
 @pytest.fixture
 def drained(cluster, request):
     """A worker in mid-drain."""
-    service = cluster.service()
+    service = cluster.service(tapped=True)
     request.node.service = service
     prepare(service)
     service.sent = send(service, 2000, service.some)
@@ -46,7 +46,10 @@ def drained(cluster, request):
     yield service
     cluster.rabbitmq.start()
     cluster.rabbitmq.wait_ready()
-    service.close()
+    try:
+        service.end()
+    finally:
+        service.close()
 
 
 @pytest.mark.parametrize("end", END)
@@ -75,7 +78,7 @@ def test_a_cluster_that_loses_the_leader_of_the_queue(drained, cluster, end):
 def replicated(request):
     with Bed() as bed:
         standby = Standby(bed.directory / "standby", bed.postgres)
-        service = bed.service()
+        service = bed.service(tapped=True)
         standby.start()
         standby.wait_ready()
         standby.follow()
@@ -84,6 +87,7 @@ def replicated(request):
         service.standby = standby
         try:
             yield prepare(service)
+            service.end()
         finally:
             service.kill()
             standby.kill()

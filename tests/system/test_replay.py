@@ -50,8 +50,8 @@ def expected_codes():
 
 
 def test_the_files_hold_every_outcome_and_code_of_the_contract():
-    schema = json.loads((contract.DIRECTORY / "reply.schema.json").read_text())
-    letter = json.loads((contract.DIRECTORY / "dead-letter.schema.json").read_text())
+    schema = contract.schema("reply.schema.json")
+    letter = contract.schema("dead-letter.schema.json")
     wanted = {*schema["properties"]["outcome"]["enum"], *letter["properties"]["x-portal-reason"]["enum"]}
     for part in ("redirect", "error"):
         wanted |= set(schema["definitions"][part]["properties"]["code"]["enum"])

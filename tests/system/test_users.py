@@ -34,14 +34,16 @@ class People:
 def served(bed):
     """One service for the many small cases of this file."""
     bed.heal()
-    corner = bed.service()
+    corner = bed.service(tapped=True)
     corner.emulator.product()
     corner.people = People(corner)
     corner.start_worker()
     yield corner
-    assert corner.workers[0].stop() == 0
-    assert corner.emulator.counters()["refused"] == 0
-    corner.close()
+    try:
+        corner.end()
+        assert corner.emulator.counters()["refused"] == 0
+    finally:
+        corner.close()
 
 
 def redirected(reply, path, code):
