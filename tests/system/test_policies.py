@@ -142,6 +142,22 @@ def test_each_product_has_a_configuration_of_its_own(service):
         assert without_metadata(call["parameters"]) == features_with(name, listed)
 
 
+@pytest.mark.refused
+def test_a_products_configuration_that_was_switched_off_is_replaced_by_one_look_up(service):
+    for name in ("prod_a", "prod_b"):
+        service.emulator.product(name)
+    for _ in range(2):
+        service.start_worker(PORTAL_CONCURRENCY=10, **PER_PRODUCT)
+    old, other = ask(service, product="prod_a"), ask(service, product="prod_b")
+    service.emulator.data({"configurations": [{"id": old, "active": False}]})
+    sent = [service.request({"team_id": service.team(product="prod_a")}) for _ in range(30)]
+    [new] = {configuration(reply) for reply in service.wait_replies(sent)}
+    assert new != old and products_of(service, new).keys() == {"prod_a"}
+    assert ask(service, product="prod_b") == other, "another product's stays as it was"
+    keys = [call["idempotency_key"] for call in service.emulator.made_configurations()]
+    assert keys == [f"portal:default:configuration:product/{name}:0" for name in ("prod_a:0", "prod_b:0", "prod_a:1")]
+
+
 def test_eleven_products_and_hundreds_of_prices_work(service):
     names = [f"prod_{number}" for number in range(11)]
     prices = {name: set(service.emulator.product(name, prices=130 if name == "prod_0" else 1)) for name in names}
