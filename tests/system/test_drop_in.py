@@ -11,8 +11,6 @@ from bed.emulator import SESSIONS
 from bed.process import ROOT, wait_until
 from bed.service import BASE_URL
 
-READMES = [ROOT / "README.md", ROOT / "tests/drop-in/README.md"]
-
 
 @pytest.fixture(scope="module")
 def packages():
@@ -74,19 +72,9 @@ def test_a_queue_that_is_not_there_is_an_error(packages, service):
     assert "no exchange 'portal'" in done.stdout and done.returncode == 0, done.stdout
 
 
-def blocks(path):
-    """TypeScript in a README that says which file it is."""
-    return re.findall(r"^```(?:ts|typescript)\n(// ((?:lib|app)/\S+\.ts)\b.*?)^```", path.read_text(),
-                      re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.parametrize("path", READMES, ids=lambda path: path.parent.name)
-def test_what_a_readme_shows_is_what_is_tested(path):
-    for text, name in blocks(path):
-        assert text == (node.SOURCE / name).read_text(), f"{path} shows another {name}"
-
-
-def test_the_drop_in_is_shown_whole_and_short():
-    shown = {name for path in READMES for _, name in blocks(path)}
-    assert shown >= {"lib/payments/portal.ts", "app/api/billing/portal/route.ts"}
-    assert len((node.SOURCE / "lib/payments/portal.ts").read_text().splitlines()) < 100
+def test_the_readme_shows_what_is_tested_whole_and_short():
+    shown = re.findall(r"^```ts\n(// (\S+\.ts)\b.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert [name for _, name in shown] == ["lib/payments/portal.ts", "app/api/billing/portal/route.ts"]
+    for text, name in shown:
+        assert text == (node.SOURCE / name).read_text(), f"the README shows another {name}"
+    assert len(shown[0][0].splitlines()) < 100
