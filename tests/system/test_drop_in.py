@@ -9,7 +9,7 @@ import pytest
 from bed import node
 from bed.emulator import SESSIONS
 from bed.process import ROOT, wait_until
-from bed.service import BASE_URL
+from bed.service import BASE_URL, EXCHANGE
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +65,15 @@ def test_the_drop_in_outlives_a_lost_connection(serving):
     assert child.returncode == 0, output + errors
 
 
-def test_a_queue_that_is_not_there_is_an_error(packages, service):
+@pytest.mark.parametrize("declared, words", [(False, "no exchange 'portal'"), (True, "Nobody takes requests")],
+                         ids=["exchange", "queue"])
+def test_what_is_not_there_is_an_error(packages, service, declared, words):
+    if declared:
+        service.channel.exchange_declare(EXCHANGE, "direct", durable=True)
     script = ("require('@/lib/payments/portal').createCustomerPortalSession({id: 1})"
               ".catch((error) => { console.log(error.message); process.exit() })")
     done = node.node("-e", script, **settings(service, {}))
-    assert "no exchange 'portal'" in done.stdout and done.returncode == 0, done.stdout
+    assert words in done.stdout and done.returncode == 0, done.stdout
 
 
 def test_the_readme_shows_what_is_tested_whole_and_short():
