@@ -10,9 +10,8 @@
 #include <strings.h>
 
 enum {
-    BODY_FIRST = 4 * 1024, /* a session is 1–2 KiB, a page of prices up to 200 */
-    BODY_KEPT = 16 * 1024,
-    VALUE_MAX = 128, /* no header that is read here may be longer */
+    BODY_FIRST = 4 * 1024, /* a session is 1 KiB, a page of prices up to 200 */
+    VALUE_MAX = 128,       /* no header that is read here may be longer */
 };
 
 static void meta_reset(struct stripe_answer *answer) {
@@ -25,12 +24,8 @@ static void meta_reset(struct stripe_answer *answer) {
 void stripe_answer_reset(struct stripe_answer *answer) {
     assert(answer);
 
-    if (answer->allocated > BODY_KEPT)
-        stripe_answer_clear(answer);
-    answer->length = 0;
+    stripe_answer_clear(answer);
     answer->failure = 0;
-    if (answer->body)
-        answer->body[0] = '\0';
     meta_reset(answer);
 }
 

@@ -27,7 +27,8 @@ struct stripe_answer {
     int64_t retry_after_ms;
 };
 
-/* Forgets the last answer; a buffer that grew beyond what answers usually need is freed. */
+/* Forgets the last answer. Its body goes at once: it may hold a portal URL, and as many bodies as there are calls would
+ * be a sixth of all memory. */
 void stripe_answer_reset(struct stripe_answer *answer);
 void stripe_answer_clear(struct stripe_answer *answer);
 

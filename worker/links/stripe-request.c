@@ -9,7 +9,7 @@
 #include <strings.h>
 
 enum {
-    RECEIVE_BUFFER = 4 * 1024, /* a session's answer fits; libcurl keeps one for each handle */
+    RECEIVE_BUFFER = 2 * 1024, /* a session is 1 KiB; libcurl keeps one for each call under way */
     UPLOAD_BUFFER = 16 * 1024, /* libcurl's least */
     IDLE_SECONDS = 60,         /* load balancers forget an idle connection after a minute or more */
 };
