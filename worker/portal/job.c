@@ -110,14 +110,11 @@ struct job *job_new(struct portal *portal, struct delivery *delivery) {
 
 static void refuse(struct job *job, const struct request_problem *problem) {
     if (strcmp(problem->code, "reply_refused") == 0) {
-        job->replied = true;            /* none is owed, none may be sent */
-        if (job->delivery->oversized) { /* only the broker has the body */
-            portal_tell(job->portal,
-                        &(struct event){.kind = EVENT_DEAD_LETTER, .code = problem->code, .text = problem->message});
-            job_settle(job, SETTLE_REJECT);
-            return;
-        }
-        publish_letter(job, problem->code, problem->message);
+        job->replied = true; /* none is owed, none may be sent */
+        if (job->delivery->oversized)
+            publish_reject(job, problem->code, problem->message);
+        else
+            publish_letter(job, problem->code, problem->message);
         return;
     }
     job->rejecting = job->delivery->oversized;

@@ -262,6 +262,8 @@ void configurations_free(struct portal *portal);
 
 void publish_answer(struct job *job); /* replies, then dead-letters where the answer's code says so */
 void publish_letter(struct job *job, const char *reason, const char *error);
+/* Instead of a letter of its own, where only the broker has the body: that dead-letters it. `error` may be NULL. */
+void publish_reject(struct job *job, const char *reason, const char *error);
 void publish_flush(struct portal *portal);
 
 /* ---- suspects.c ---- */

@@ -54,13 +54,20 @@ void publish_letter(struct job *job, const char *reason, const char *error) {
     job_enter(job, JOB_TO_PUBLISH);
 }
 
+void publish_reject(struct job *job, const char *reason, const char *error) {
+    portal_tell(job->portal,
+                &(struct event){
+                    .kind = EVENT_DEAD_LETTER, .request_id = job->request.request_id, .code = reason, .text = error});
+    job_settle(job, SETTLE_REJECT);
+}
+
 /* The reply is done with. What is left is the dead letter, if one is owed, then the acknowledgement. */
 static void reply_done(struct job *job) {
     job->replied = true;
     const json_t *error = json_object_get(job->answer.json, "error");
     const char *message = json_string_value(json_object_get(error, "message"));
     if (job->rejecting)
-        job_settle(job, SETTLE_REJECT);
+        publish_reject(job, code_name(job->answer.code), message);
     else if (code_is_dead_lettered(job->answer.code))
         publish_letter(job, code_name(job->answer.code), message ? message : "");
     else
