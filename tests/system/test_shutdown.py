@@ -100,6 +100,22 @@ def test_without_one_of_its_servers_it_ends_in_time(serving, server, how):
         away.thaw()
 
 
+@pytest.mark.refused
+def test_what_waits_for_an_outage_is_soon_given_back(service):
+    """The restart that brings the right key does not wait for the wrong one as long as for work that goes on."""
+    service.emulator.product()
+    service.some = service.teams(20)
+    service.declare()
+    worker = service.start_worker(STRIPE_SECRET_KEY="sk_test_revoked", PORTAL_DRAIN_SECONDS=120)
+    sent = send(service, 10, service.some)
+    worker.wait_status("waiting for Stripe", "10 in hand")
+    took = stop(worker)
+    print(f"ended after {took:.1f} s")
+    assert took < 3 * 5 and "10 requests in hand, at most 5 s" in worker.text()
+    assert waiting(service) == (10, 0)
+    finish_with_another(service, sent)
+
+
 def test_a_worker_that_never_reached_its_servers_ends_at_once(service):
     service.declare()
     worker = service.start_worker(AMQP_URL="amqp://a:b@127.0.0.1:1/", DATABASE_URL="postgresql://a:b@127.0.0.1:1/x")
