@@ -133,8 +133,11 @@ def request_body(raw):
             raise ValueError("a field twice")
         return dict(pairs)
 
+    def never(constant):
+        raise ValueError(constant)
+
     try:
-        body = json.loads(raw.decode(), object_pairs_hook=once)
+        body = json.loads(raw.decode(), object_pairs_hook=once, parse_constant=never)
     except (ValueError, RecursionError):
         return None
     return None if "\\u0000" in json.dumps(body).replace("\\\\", "") else body

@@ -83,7 +83,7 @@ WRONG = {
     "flow.items[0].price": [{"flow": confirm(items=[{"id": "si_1", "price": value}])} for value in (
         7, "", "price 1", LONG, "price_1&quantity=0")],
     "flow.items[0].quantity": [{"flow": confirm(items=[{"id": "si_1", "quantity": value}])} for value in (
-        -1, 1.5, "2", True, 2**31, 10**30, [])],
+        -1, 1.5, 2.0, "2", True, 2**31, 10**30, [])],
     "flow.discounts": [{"flow": value} for value in (
         confirm(discounts=7), confirm(discounts=[]), confirm(discounts=["S"]),
         confirm(discounts=[{"coupon": "A"}, {"coupon": "B"}]), cancel(discounts=[{"coupon": "A"}]))],

@@ -64,12 +64,13 @@ class Draw(random.Random):
     def body(self):
         body = {name: self.value(name) for name in RIGHT if self.random() < OFTEN.get(name, 0.25)}
         if self.random() < 0.1:
-            body[self.choice(STRANGERS)] = self.choice([1, None, {"a": [{}]}, "\0", "x"])
+            body[self.choice(STRANGERS)] = self.choice([1, 2**70, None, {"a": [{}]}, "\0", "x"])
         raw = json.dumps(body, ensure_ascii=self.random() < 0.5).encode("utf-8", "surrogatepass")
         if self.random() < 0.05:
             at = self.randrange(len(raw))
             return self.choice([raw[:at] + bytes([self.randrange(256)]) + raw[at + 1:], raw + b" {}", b"\xef\xbb\xbf" + raw,
-                                raw[:-1] + b', "fresh": true, "fresh": true}', b" " + raw + b"\n"])
+                                raw[:-1] + b', "fresh": true, "fresh": true}', b" " + raw + b"\n",
+                                *(raw[:-1] + b', "x": ' + x + b"}" for x in (b"1e999", b"NaN", b"-1E400", b"01"))])
         return raw
 
     def properties(self):

@@ -141,15 +141,48 @@ static void values_at_their_limits_are_taken(void **state) {
 
 static void a_number_that_no_field_of_ours_has_may_be_huge(void **state) {
     (void)state;
-    struct request request = taken_with(
-        (struct delivery){0}, "{\"request_id\":\"r\",\"team_id\":12,\"trace\":123456789012345678901234567890}");
-    assert_int_equal(request.team_id, 12);
+    static const char *const huge[] = {"123456789012345678901234567890",
+                                       "9223372036854775808",
+                                       "-9223372036854775809",
+                                       "1e309",
+                                       "-1E+400",
+                                       "[1.5e999, 1e309]",
+                                       "\"\\\"1e999\", \"y\": 1e999"};
+    for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
+        char body[200];
+        (void)snprintf(body, sizeof body,
+                       "{\"x\": %s, \"request_id\":\"r-123456789012345678901234567890\","
+                       "\"team_id\":9223372036854775807}",
+                       huge[i]);
+        struct request request = taken_with((struct delivery){0}, body);
+        assert_int_equal(request.team_id, INT64_MAX); /* which no double could be */
+        assert_string_equal(request.request_id, "r-123456789012345678901234567890");
+        request_clear(&request);
+    }
+}
+
+static void a_number_of_ours_is_an_integer_whatever_else_is_huge(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"123456789012345678901234567890", "1e999", "1.0", "0.0",
+                                        "-9223372036854775809"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char body[200];
+        (void)snprintf(body, sizeof body, "{\"request_id\":\"r\",\"team_id\":%s,\"x\":1e999}", wrong[i]);
+        refused_with((struct delivery){0}, body, "invalid_request", "team_id");
+        (void)snprintf(
+            body, sizeof body,
+            "{\"request_id\":\"r\",\"team_id\":1,\"x\":1e999,\"flow\":{\"type\":\"subscription_update_confirm\","
+            "\"subscription\":\"sub_1\",\"items\":[{\"id\":\"si_1\",\"quantity\":%s}]}}",
+            wrong[i]);
+        refused_with((struct delivery){0}, body, "invalid_request", "flow.items[0].quantity");
+    }
+    static const char ended[] = "{\"request_id\":\"r\",\"team_id\":1,\"x\":1e999}\0";
+    struct delivery nul = {.body = ended, .body_length = sizeof ended - 1};
+    struct request request;
+    struct request_problem problem;
+    assert_int_equal(request_read(&nul, &rules, NOW, &request, &problem), -EINVAL); /* what follows a NUL counts too */
     request_clear(&request);
-    refused_with((struct delivery){0}, "{\"request_id\":\"r\",\"team_id\":123456789012345678901234567890}",
-                 "invalid_request", "team_id");
-    refused_with((struct delivery){0}, "{\"request_id\":\"r\",\"team_id\":1.0}", "invalid_request", "team_id");
-    refused_with((struct delivery){0}, "{\"request_id\":\"r\",\"team_id\":1.0,\"\\u0001huge-numbers\":true}",
-                 "invalid_request", "team_id");
+    refused_with((struct delivery){0}, "{\"request_id\":\"r\",\"x\":1e999,\"y\":\"\\", "invalid_request", "JSON");
 }
 
 /* ---- ids ---- */
@@ -404,6 +437,7 @@ int main(void) {
         cmocka_unit_test(each_flow_is_taken_with_all_it_may_have),
         cmocka_unit_test(values_at_their_limits_are_taken),
         cmocka_unit_test(a_number_that_no_field_of_ours_has_may_be_huge),
+        cmocka_unit_test(a_number_of_ours_is_an_integer_whatever_else_is_huge),
         cmocka_unit_test(the_message_id_serves_where_the_body_has_none),
         cmocka_unit_test(an_id_that_can_be_told_is_told_with_the_problem),
         cmocka_unit_test(each_wrong_field_is_named),

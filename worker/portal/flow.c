@@ -39,10 +39,10 @@ static int copy_quantity(const json_t *from, json_t *to, struct request_problem 
     const json_t *value = request_field(from, "quantity");
     if (!value)
         return 0;
-    double number = json_number_value(value); /* a real where the body holds a number beyond 64 bits elsewhere */
-    if (!json_is_number(value) || number < 0 || number > INT32_MAX || number != (double)(int32_t)number)
+    json_int_t quantity = json_integer_value(value);
+    if (!json_is_integer(value) || quantity < 0 || quantity > INT32_MAX)
         return request_refuse(problem, "flow.items[0].quantity has to be an integer from 0 to %d", INT32_MAX);
-    return json_object_set_new(to, "quantity", json_integer((json_int_t)number)) < 0 ? -ENOMEM : 0;
+    return json_object_set_new(to, "quantity", json_integer(quantity)) < 0 ? -ENOMEM : 0;
 }
 
 /* The one object of the list `name`, or NULL with the problem noted. */

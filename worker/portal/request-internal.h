@@ -6,10 +6,6 @@
 
 #include "portal/request.h"
 
-/* Marks a body that held a number beyond 64 bits and was read with all integers as reals. A sender cannot set it:
- * what has that name is taken away. */
-#define REQUEST_HUGE_NUMBERS "\x01huge-numbers"
-
 /* Notes an invalid_request. Result: -EINVAL, to be passed on. */
 int request_refuse(struct request_problem *problem, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

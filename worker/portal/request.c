@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fnmatch.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,22 +95,14 @@ static int read_request_id(const json_t *body, const struct delivery *delivery, 
     return 0;
 }
 
-/* Positive integers; where the body holds a number too large for 64 bits all its integers come as reals. */
 static int read_id(const json_t *body, const char *name, int64_t *ret, struct request_problem *problem) {
     const json_t *value = request_field(body, name);
     if (!value)
         return 0;
-    if (json_is_integer(value) && json_integer_value(value) > 0) {
-        *ret = json_integer_value(value);
-        return 0;
-    }
-    double real = json_real_value(value);
-    if (json_is_real(value) && real >= 1 && real <= 9007199254740991.0 && real == (double)(int64_t)real &&
-        json_object_get(body, REQUEST_HUGE_NUMBERS)) {
-        *ret = (int64_t)real;
-        return 0;
-    }
-    return request_refuse(problem, "%s has to be a positive integer of at most %" PRId64, name, INT64_MAX);
+    if (!json_is_integer(value) || json_integer_value(value) <= 0)
+        return request_refuse(problem, "%s has to be a positive integer of at most %" PRId64, name, INT64_MAX);
+    *ret = json_integer_value(value);
+    return 0;
 }
 
 const char *request_path_problem(const char *path) {
@@ -257,20 +250,45 @@ static int write_ask(struct request *request) {
     return request->ask ? 0 : -ENOMEM;
 }
 
-/* A number beyond 64 bits is an error to jansson even in a field we ignore. Such a body is read again with all its
- * integers as reals, and marked. */
+/* Whether a number, an integer or a real, is more than jansson holds. */
+static bool is_huge(const char *number, size_t length) {
+    if (strcspn(number, ".eE") < length)
+        return isinf(strtod(number, NULL));
+    errno = 0;
+    (void)strtoll(number, NULL, 10);
+    return errno == ERANGE;
+}
+
+/* Puts 0.0 in the place of each such number: no field of ours takes it either, and in others it is no matter. */
+static void blunt_huge_numbers(char *body, size_t body_length) {
+    bool quoted = false;
+    for (char *at = body; at < body + body_length; at++) {
+        size_t length = quoted ? 0 : strspn(at, "+-.0123456789Ee");
+        if (*at == '"')
+            quoted = !quoted;
+        else if (quoted && *at == '\\')
+            at++;
+        else if (length > 0) {
+            if (is_huge(at, length))
+                memcpy(memset(at, ' ', length), "0.0", strlen("0.0"));
+            at += length - 1;
+        }
+    }
+}
+
+/* A number beyond 64 bits, or beyond a double, is an error to jansson, even in a field that we ignore. */
 static int parse_body(const struct delivery *delivery, json_t **ret, json_error_t *error) {
-    const size_t flags = JSON_REJECT_DUPLICATES;
-    int r = json_text_read(delivery->body, delivery->body_length, flags, ret, error);
-    if (r == 0 && json_is_object(*ret))
-        (void)json_object_del(*ret, REQUEST_HUGE_NUMBERS); /* the mark is ours to set */
+    int r = json_text_read(delivery->body, delivery->body_length, JSON_REJECT_DUPLICATES, ret, error);
     if (r != -EINVAL || json_error_code(error) != json_error_numeric_overflow)
         return r;
-    r = json_text_read(delivery->body, delivery->body_length, flags | JSON_DECODE_INT_AS_REAL, ret, error);
-    if (json_is_object(*ret) && json_object_set_new(*ret, REQUEST_HUGE_NUMBERS, json_true()) < 0) {
-        json_decref(*ret);
+    char *body = malloc(delivery->body_length + 1);
+    if (!body)
         return -ENOMEM;
-    }
+    memcpy(body, delivery->body, delivery->body_length);
+    body[delivery->body_length] = '\0'; /* for whoever reads the last number */
+    blunt_huge_numbers(body, delivery->body_length);
+    r = json_text_read(body, delivery->body_length, JSON_REJECT_DUPLICATES, ret, error);
+    free(body);
     return r;
 }
 
