@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { UNCONFIRMED_MAX = 1000, CHANNEL = 1 };
 
@@ -68,8 +69,8 @@ static void publish(const struct load *load, long number) {
     char id[32];
     char body[128];
     (void)snprintf(id, sizeof id, "%ld", number);
-    (void)snprintf(body, sizeof body, "{\"request_id\": \"bench-%s\", \"team_id\": %ld, \"fresh\": true}", id,
-                   load->first_team + number % load->teams);
+    (void)snprintf(body, sizeof body, "{\"request_id\": \"bench-%ld-%s\", \"team_id\": %ld, \"fresh\": true}",
+                   (long)getpid(), id, load->first_team + number % load->teams);
     amqp_basic_properties_t properties = {
         ._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_CORRELATION_ID_FLAG |
                   AMQP_BASIC_REPLY_TO_FLAG,
