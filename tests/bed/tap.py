@@ -12,6 +12,7 @@ from bed.message import Message
 
 QUEUE = "bed.tap"
 EXCHANGE, DEAD = "portal", "portal.dead"
+PROBE = "portalctl.check"  # what "portalctl check" publishes to learn whether it may, and gets back
 
 
 class Tap:
@@ -43,6 +44,8 @@ class Tap:
             headers = copy.headers
             key = headers["routing_keys"][0]  # those of its header CC follow
             message = Message(key, raw, pika.BasicProperties(**headers["properties"]))
+            if key == PROBE:
+                continue
             if headers["exchange_name"] == EXCHANGE:
                 yield "request", message
             elif headers["user"] == self.worker:
