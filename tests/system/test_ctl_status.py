@@ -1,6 +1,8 @@
 """portalctl status and check: how things are, and whether all is set up as it has to be."""
 
 import json
+import os
+import pty
 import re
 
 import pytest
@@ -80,6 +82,18 @@ def test_a_worker_that_fell_silent_is_told_from_one_that_lives(serving):
     assert "no worker was heard of" in portalctl(serving, "status").output
 
 
+def test_a_worker_that_ended_in_order_is_no_concern(serving):
+    other = serving.start_worker()
+    wait_until(lambda: len(portalctl(serving, "status", "--json").json["database"]["workers"]) == 2, "two workers")
+    assert other.stop() == 0
+    [worker] = portalctl(serving, "status", "--json").json["database"]["workers"]
+    assert not worker["state"]["ended"] and worker["state"]["pid"] == serving.workers[0].pid
+    serving.query("UPDATE portal.workers SET seen_at = now() - interval '2 minutes' WHERE state -> 'ended' = 'true'")
+    assert portalctl(serving, "status").status == DONE and "silent" not in portalctl(serving, "status").output
+    assert serving.workers[0].stop() == 0
+    assert "no worker was heard of" in portalctl(serving, "status").output
+
+
 def test_half_of_it_is_shown_where_only_half_can_be_asked(serving):
     no_broker = portalctl(serving, "status", AMQP_URL="amqp://x:top5ecret@127.0.0.1:1/")
     assert no_broker.status == UNAVAILABLE and "RabbitMQ can't be asked" in no_broker.output
@@ -94,6 +108,40 @@ def test_half_of_it_is_shown_where_only_half_can_be_asked(serving):
     assert "/etc/portal-worker" in neither.errors
 
 
+def test_what_each_worker_does_and_waits_for_is_told(service):
+    states = {"w-idle": {}, "w-busy": {"in_hand": 5, "oldest_ms": 1500, "settings": {"concurrency": 9}},
+              "w-stopping": {"draining": True, "in_hand": 1, "started_at": 4_000_000_000},
+              "w-broker": {"waiting_for": {"broker": {"cause": "no route", "seconds": 7200}, "store": None, "stripe": None}},
+              "w-store": {"waiting_for": {"broker": None, "store": {"cause": "it is full", "seconds": 600}}}}
+    for name, state in states.items():
+        service.query("INSERT INTO portal.workers (name, state) VALUES (%s, %s)", [name, json.dumps(state)])
+    service.query("INSERT INTO portal.tokens (account, livemode, endpoint, next_at, spacing_us) VALUES ('a', true, 'prices', now(), 0)")
+    result = portalctl(service, "status")
+    assert result.status == FAILED
+    for name, words in (("idle", "ready +0 of 0"), ("busy", r"working +5 of 9 +0\.0 +1\.5 s"), ("stopping", "stopping .* 0 s +"),
+                        ("broker", "paused"), ("store", "paused")):
+        assert re.search(rf"^w-{name} +{words}", result.output, re.MULTILINE), (name, result)
+    assert "w-broker waits for RabbitMQ since 2 h: no route\n" in result.output
+    assert "w-store waits for PostgreSQL since 10 min: it is full\n" in result.output
+    assert re.search(r"^prices +a, live +0\.0 +none +0\.0 s$", result.output, re.MULTILINE), result
+    assert re.search(r"^portal.requests +missing +- +a worker that starts declares it$", result.output, re.MULTILINE)
+    service.query("DROP SCHEMA portal CASCADE")
+    result = portalctl(service, "status")
+    assert result.status == UNAVAILABLE and "PostgreSQL can't be asked: relation" in result.output
+
+
+def test_watching_on_a_terminal_redraws_the_screen_until_ctrl_c(serving):
+    leader, follower = pty.openpty()
+    watching = start(serving, "status", "--watch=1s", stdout=follower, env={"TERM": "xterm"})
+    os.close(follower)
+    shown = b""
+    while shown.count(b"\033[H\033[J") < 2:
+        shown += os.read(leader, 65536)
+    watching.send_signal(2)
+    assert finish(watching).status == DONE and b"\033[1mportal-worker" in shown
+    os.close(leader)
+
+
 def test_it_can_be_watched(serving):
     watching = start(serving, "status", "--watch=1s", "--json")
     lines = [json.loads(watching.stdout.readline()) for _ in range(3)]
@@ -101,6 +149,9 @@ def test_it_can_be_watched(serving):
     serving.bed.rabbitmq.close_connections()
     assert json.loads(watching.stdout.readline())["at"]
     wait_until(lambda: json.loads(watching.stdout.readline())["broker"].get("error") is None, "it to be connected again")
+    serving.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'portalctl'")
+    told = [json.loads(watching.stdout.readline())["database"] for _ in range(3)]
+    assert told[-1].get("error") is None and told[-1]["workers"], told
     watching.send_signal(2)
     finish(watching)
     assert watching.returncode in (DONE, FAILED, UNAVAILABLE)
@@ -148,6 +199,41 @@ def test_what_is_wrong_is_named_with_a_fix(serving, changes, what, fix):
     assert line["result"] == "FAIL" and fix in line["fix"], result
     shown = portalctl(serving, "check", **changes).output
     assert re.search(rf"^FAIL  {what}: .* → .*{fix}", shown, re.MULTILINE), shown
+
+
+@pytest.mark.refused
+def test_what_is_only_doubtful_is_a_note(serving):
+    serving.request(raw=b"x", reply_to=None)
+    serving.wait_empty()
+    assert serving.workers[0].stop() == 0
+    serving.emulator.fault("/v1/prices", status=503, body={})
+    serving.emulator.keys(accept=["sk_live_portal_emulator"])
+    result = portalctl(serving, "check", "--json", STRIPE_SECRET_KEY="sk_live_portal_emulator", PORTAL_CONFIGURATION="per-product",
+                       PORTAL_CONCURENCY="5")
+    assert result.status == DONE, result
+    found = lines(result)
+    assert {what for what, line in found.items() if line["result"] == "note"} == \
+        {"dead letters", "consumers", "workers", "right to read prices"}
+    assert found["dead letters"]["detail"] == "1 lie in portal.dead" and "dead list" in found["dead letters"]["fix"]
+    assert found["consumers"]["detail"] == "nobody takes requests; 0 wait"
+    assert found["workers"]["detail"] == "none is alive" and found["right to read prices"]["detail"] == "Stripe answered 503"
+    assert "live mode" in found["Stripe"]["detail"] and "one for each product" in found["portal configuration"]["detail"]
+    assert "PORTAL_CONCURENCY" in result.output and "FAIL" not in result.output
+
+
+@pytest.mark.refused
+def test_a_user_without_rights_in_the_database_is_named(serving):
+    serving.query("CREATE ROLE stranger_of_portal LOGIN PASSWORD 'x'")
+    try:
+        url = serving.bed.postgres.url(serving.name, "stranger_of_portal", "x")
+        line = lines(portalctl(serving, "check", "--json", DATABASE_URL=url))["schema, migrations and rights"]
+    finally:
+        serving.query("DROP ROLE stranger_of_portal")
+    assert line["result"] == "FAIL" and "GRANT portal_worker" in line["fix"]
+    line = lines(portalctl(serving, "check", "--json", DATABASE_URL=serving.database_url + "_absent"))["PostgreSQL"]
+    assert line["result"] == "FAIL" and line["fix"] == "put user, password and database in DATABASE_URL right"
+    line = lines(portalctl(serving, "check", "--json", AMQP_URL=serving.amqp_url + "_absent"))["RabbitMQ"]
+    assert line["result"] == "FAIL" and "virtual host in AMQP_URL" in line["fix"]
 
 
 @pytest.mark.refused

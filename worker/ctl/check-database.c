@@ -17,9 +17,10 @@ static const char *fix_of(const char *error) {
 }
 
 static void check_workers(struct checker *checker, PGconn *connection) {
-    char sql[160];
+    char sql[240];
     (void)snprintf(sql, sizeof sql,
-                   "SELECT count(*) FROM portal.workers WHERE seen_at > clock_timestamp() - %d * interval '1 second'",
+                   "SELECT count(*) FROM portal.workers WHERE seen_at > clock_timestamp() - %d * interval '1 second'"
+                   " AND state -> 'ended' IS DISTINCT FROM 'true'",
                    STATUS_SILENT_SECONDS);
     AUTOCLEAR PGresult *result = database_query(connection, sql, 10);
     if (PQresultStatus(result) != PGRES_TUPLES_OK)

@@ -77,7 +77,8 @@ static json_t *ask(struct status_source *source, const char *sql) {
 static const char workers_sql[] =
     "SELECT coalesce(json_agg(json_build_object('name', name, 'seen_seconds',"
     " floor(extract(epoch FROM clock_timestamp() - seen_at))::int8, 'state', state) ORDER BY name), '[]')"
-    " FROM portal.workers WHERE seen_at > clock_timestamp() - interval '15 minutes'";
+    " FROM portal.workers WHERE seen_at > clock_timestamp() - interval '15 minutes'"
+    " AND state -> 'ended' IS DISTINCT FROM 'true'";
 
 static const char limits_sql[] =
     "SELECT coalesce(json_agg(json_build_object('account', account, 'livemode', livemode, 'endpoint', endpoint,"

@@ -34,6 +34,7 @@ struct report {
     sd_event_source *timer;
     sd_event_source *changed;
     bool draining;
+    bool ended;          /* in order */
     uint64_t started_us; /* since 1970 */
     char status[STATUS_MAX];
 
@@ -120,19 +121,19 @@ static json_t *state_json(const struct report *report, const struct portal_state
     struct metrics_recent recent = metrics_recent(report->metrics, now, RATE_SECONDS);
     char host[65] = "";
     (void)gethostname(host, sizeof host - 1);
-    return json_pack("{ss ss si sI sb sb si s{si si si si si} sI sf so s{so so so} s{so so} s{ss sb si si si}}",
-                     "version", PORTAL_VERSION, "host", host, "pid", (int)getpid(), "started_at",
-                     (json_int_t)(report->started_us / 1000000), "draining", report->draining, "intake", state->intake,
-                     "in_hand", (int)state->in_hand, "stages", "loading", (int)state->loading, "configuring",
-                     (int)state->configuring, "calling", (int)state->calling, "saving", (int)state->saving, "replying",
-                     (int)state->replying, "oldest_ms", (json_int_t)(state->oldest_us / 1000), "requests_per_second",
-                     (double)total(&recent) / RATE_SECONDS, "calls_per_second", calls_json(report->metrics, now),
-                     "waiting_for", "broker", pause_json(&state->broker), "store", pause_json(&state->store), "stripe",
-                     pause_json(&state->stripe), "outcomes", "minute", outcomes_json(report->metrics, now, 60),
-                     "five_minutes", outcomes_json(report->metrics, now, METRICS_RECENT_SECONDS), "settings",
-                     "namespace", settings->account, "livemode", settings->livemode, "concurrency",
-                     (int)settings->concurrency, "stripe_concurrency", (int)settings->stripe_concurrency,
-                     "stripe_rate_limit", (int)settings->stripe_rate_limit);
+    return json_pack(
+        "{ss ss si sI sb sb sb si s{si si si si si} sI sf so s{so so so} s{so so} s{ss sb si si si}}", "version",
+        PORTAL_VERSION, "host", host, "pid", (int)getpid(), "started_at", (json_int_t)(report->started_us / 1000000),
+        "draining", report->draining, "ended", report->ended, "intake", state->intake, "in_hand", (int)state->in_hand,
+        "stages", "loading", (int)state->loading, "configuring", (int)state->configuring, "calling",
+        (int)state->calling, "saving", (int)state->saving, "replying", (int)state->replying, "oldest_ms",
+        (json_int_t)(state->oldest_us / 1000), "requests_per_second", (double)total(&recent) / RATE_SECONDS,
+        "calls_per_second", calls_json(report->metrics, now), "waiting_for", "broker", pause_json(&state->broker),
+        "store", pause_json(&state->store), "stripe", pause_json(&state->stripe), "outcomes", "minute",
+        outcomes_json(report->metrics, now, 60), "five_minutes",
+        outcomes_json(report->metrics, now, METRICS_RECENT_SECONDS), "settings", "namespace", settings->account,
+        "livemode", settings->livemode, "concurrency", (int)settings->concurrency, "stripe_concurrency",
+        (int)settings->stripe_concurrency, "stripe_rate_limit", (int)settings->stripe_rate_limit);
 }
 
 static void heartbeat_done(struct store_task *task, enum store_status status) {
@@ -255,6 +256,21 @@ void report_draining(struct report *report) {
 
     report->draining = true;
     report_changed(report);
+}
+
+bool report_farewell(struct report *report) {
+    assert(report);
+
+    struct portal_state state;
+    if (report->heartbeat_state)
+        return false; /* one is under way */
+    if (report->ended)
+        return true;
+    report->ended = true;
+    report->heartbeat_at = 0;
+    portal_state(report->portal, &state);
+    beat(report, &state, clock_monotonic());
+    return !report->heartbeat_state; /* there is no store to tell */
 }
 
 void report_changed(struct report *report) {

@@ -26,6 +26,10 @@ void report_stop(struct report *report);
 /* The worker is about to stop, as the status says from now on. */
 void report_draining(struct report *report);
 
+/* The worker ends in order, as its last sign of life says. Result: whether that is written, or can't be: false is to be
+ * asked again. */
+bool report_farewell(struct report *report);
+
 /* Something changed that people wait for: status and heartbeat are brought up to date soon. */
 void report_changed(struct report *report);
 

@@ -18,13 +18,14 @@
 
 enum {
     HURRY_US = 3 * 1000000, /* for replies that are on their way when the rest is given back */
+    FAREWELL_US = 1000000,  /* for the last sign of life */
     CLOSE_MS = 2000,
     LEEWAY_SECONDS = 15, /* what ending may take beyond the drain */
     PAUSED_SECONDS =
         5, /* of drain, while a link is away: what is in hand is soon given to a worker that is better off */
 };
 
-enum stage { RUNNING, DRAINING, HURRYING };
+enum stage { RUNNING, DRAINING, HURRYING, PARTING };
 
 struct service {
     struct settings *settings;
@@ -104,7 +105,14 @@ static int on_drain_timer(sd_event_source *source, uint64_t time, void *userdata
 static int on_idle_check(sd_event_source *source, void *userdata) {
     (void)source;
     struct service *service = userdata;
-    return portal_idle(service->portal) ? end(service) : 0;
+    if (!portal_idle(service->portal))
+        return 0;
+    if (report_farewell(service->report))
+        return end(service);
+    if (service->stage == PARTING)
+        return 0;
+    service->stage = PARTING;
+    return ring_in(service, FAREWELL_US);
 }
 
 static int drain(struct service *service) {
@@ -137,6 +145,7 @@ static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *
         log_message(service->log, LOG_NOTICE, MESSAGE_STOPPING, "told to stop again: the rest is given back");
         return hurry(service);
     case HURRYING:
+    case PARTING:
         return end(service);
     }
     return 0;
