@@ -48,11 +48,11 @@ def portalctl(service, *arguments, seconds=PATIENCE, **changes):
     return Result(*run(service.settings(**changes), *arguments, seconds=seconds, program="portalctl"))
 
 
-def start(service, *arguments, **options):
-    """Starts it; output and errors are pipes unless told otherwise."""
+def start(service, *arguments, env=None, **options):
+    """Starts it, with more in the environment where wanted; output and errors are pipes unless told otherwise."""
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen([BUILD / "portalctl", *map(str, arguments)], env=environment(**service.settings()), text=True,
-                            cwd="/", **streams)
+    return subprocess.Popen([BUILD / "portalctl", *map(str, arguments)], env=environment(**service.settings(), **(env or {})),
+                            text=True, cwd="/", **streams)
 
 
 def finish(process, seconds=PATIENCE):
@@ -97,6 +97,19 @@ def test_help_leads_from_a_failed_request_to_its_replay():
     _, output, _ = run({}, "--help", program="portalctl")
     for words in ("sessions --outcome failed", "retry", "dead list", "dead requeue", "AMQP_URL", "DATABASE_URL", "NO_COLOR"):
         assert words in output
+
+
+def test_without_a_command_the_help_goes_to_standard_error():
+    _, wanted, _ = run({}, "--help", program="portalctl")
+    assert run({}, program="portalctl") == (USAGE, "", wanted)
+    assert run({}, "dead", program="portalctl")[0] == USAGE
+    assert re.fullmatch(r"portalctl \d+\.\d+\.\d+\n", run({}, "--version", program="portalctl")[1])
+
+
+def test_what_could_not_be_written_is_no_success(service):
+    with open("/dev/full", "w") as full:
+        telling = start(service, "sessions", "--help", stdout=full)
+        assert finish(telling).status == FAILED
 
 
 @pytest.mark.parametrize("command", [[], *COMMANDS], ids=lambda command: " ".join(command) or "none")
@@ -157,8 +170,9 @@ def test_settings_of_the_installed_units_are_found(service, tmp_path):
     (tmp_path / "credentials").mkdir()
     for name in ("AMQP_URL", "DATABASE_URL"):
         (tmp_path / "credentials" / name).write_text(service.settings()[name] + "\n")
-    (tmp_path / "portal-worker.env").write_text('# remark\nBASE_URL="https://app.example.com"\n'
-                                                "PORTAL_DEADLINE_SECONDS=soon\n")
+    assert run({"PORTALCTL_SETTINGS": tmp_path}, "sessions", program="portalctl")[0] == DONE, "also without more settings"
+    (tmp_path / "portal-worker.env").write_text("# remark\nno setting\n=\nlower=x\nBASE_URL='https://app.example.com' \t\n"
+                                                'PORTAL_NAMESPACE="\nPORTAL_DEADLINE_SECONDS=soon\n')
     service.declare()
     installed = {"PORTALCTL_SETTINGS": tmp_path}
     status, _, errors = run(installed, "sessions", program="portalctl")

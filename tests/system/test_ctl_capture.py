@@ -8,7 +8,7 @@ import pytest
 
 from bed.process import wait_until
 from bed.service import DEAD
-from test_ctl import BAD_FILE, DONE, finish, portalctl, start
+from test_ctl import BAD_FILE, DONE, FAILED, USAGE, finish, portalctl, start
 
 
 @pytest.fixture
@@ -97,6 +97,30 @@ def test_dead_letters_are_recorded_and_stay(service, tmp_path):
     assert portalctl(service, "capture", "--dead", "--output", path).status == DONE
     dry = portalctl(service, "replay", "--dry-run", path)
     assert dry.status == DONE and dry.output == "4 requests would be sent\n"
+
+
+def test_a_message_too_large_to_keep_is_left_out_with_a_remark(serving, tmp_path):
+    path = tmp_path / "new.jsonl"
+    capturing = recording(serving, "--output", path, "--count", "1")
+    serving.request(raw=b"x" * 100_000, reply_to=None)
+    assert finish(capturing).status == DONE
+    assert path.read_text() == "# a message of 100000 bytes is left out\n"
+    assert portalctl(serving, "replay", "--dry-run", path).output == "0 requests would be sent\n"
+
+
+def test_only_as_many_dead_letters_as_told_are_recorded(service):
+    service.declare()
+    for n in range(3):
+        service.request({"request_id": f"r-{n}", "team_id": 1}, expiration="0")
+    wait_until(lambda: service.queue_depth(DEAD) == 3, "the letters")
+    assert len(portalctl(service, "capture", "--dead", "--count", "2").lines) == 2
+    missing = portalctl(service, "capture", "--dead", "r-1", "r-9")
+    assert missing.status == FAILED and "r-9: there is no such letter" in missing.errors and len(missing.lines) == 1
+    assert portalctl(service, "capture", "--dead", "--for", "1s").status == USAGE
+    with open("/dev/full", "w") as full:
+        result = finish(start(service, "capture", "--dead", stdout=full))
+    assert result.status == FAILED and "standard output: No space left" in result.errors
+    assert service.queue_depth(DEAD) == 3
 
 
 def test_a_file_that_is_there_is_not_overwritten(service, tmp_path):

@@ -110,6 +110,34 @@ def test_a_letter_is_shown_with_all_there_is_to_know(service):
     assert service.queue_depth(DEAD) == 1
 
 
+def test_a_letter_says_whose_it_is(service):
+    service.start_worker()
+    for n, who in enumerate(({"team_id": 7}, {"user_id": 8}, {"team_id": 7, "user_id": 8})):
+        service.request({"request_id": f"r-{n}", "locale": 7, **who})
+    service.wait_empty()
+    table = portalctl(service, "dead", "list").output
+    assert [re.search(rf"invalid_request +(.*?) +r-{n} ", table)[1] for n in range(3)] == ["7", "user 8", "7, user 8"]
+    shown = portalctl(service, "dead", "show", "r-2").output
+    assert re.search(r"^  team +7$", shown, re.MULTILINE) and re.search(r"^  user +8$", shown, re.MULTILINE)
+
+
+def test_what_somebody_else_takes_meanwhile_is_not_waited_for(service):
+    service.declare()
+    for n in range(700):
+        service.request({"request_id": f"r-{n}", "team_id": 1, "note": "x" * 100}, bulk=True, expiration="0")
+    wait_until(lambda: service.queue_depth(DEAD) == 700, "all letters")
+    looking = start(service, "capture", "--dead")  # stuck as soon as the pipe is full, with 500 in hand
+    ready = lambda: service.channel.queue_declare(DEAD, passive=True).method.message_count
+    wait_until(lambda: ready() == 200, "so many to be held")
+    held = [service.channel.basic_get(DEAD) for _ in range(200)]
+    assert all(method for method, _, _ in held)
+    result = finish(looking)
+    assert result.status == DONE and len(result.lines) == 500
+    assert "200 of the messages in portal.dead are held or were taken by somebody else" in result.errors
+    service.channel.basic_nack(0, multiple=True)
+    assert len(listed(service)) == 700
+
+
 def test_bodies_of_any_kind_can_be_listed(service):
     service.start_worker()
     for raw in (b"", b"\xff\xfe", b"[]", b"{", b"x" * 100_000, b'{"team_id": 1e400}'):
@@ -171,6 +199,27 @@ def test_what_would_fail_again_stays_unless_forced(service):
     service.wait_empty()
     assert {row["request_id"]: row["outcome"] for row in service.sessions()}["forbidden-0"] in ("created", "reused"), \
         "portalctl may"
+
+
+@pytest.mark.refused
+def test_what_is_refused_is_told_as_json_as_well(service):
+    fill(service, 1)
+    result = portalctl(service, "dead", "requeue", "--all", "--json", "--deadline", "none")
+    assert result.status == FAILED
+    assert result.json == {"dry_run": False, "requeued": 2, "others": 0, "refused": 3, "refusals": dict.fromkeys(HOPELESS, 1)}
+    first, second = service.take(REQUESTS)
+    assert {one.headers["x-portal-deadline"] for one in (first, second)} == {"none"}
+
+
+def test_letters_stay_where_nobody_takes_requests(service):
+    service.declare()
+    service.request({"request_id": "r-1", "team_id": 1}, expiration="0")
+    wait_until(lambda: service.queue_depth(DEAD) == 1, "the letter")
+    service.channel.queue_unbind(REQUESTS, "portal", "request")
+    result = portalctl(service, "dead", "requeue", "--all")
+    assert result.status == UNAVAILABLE and "no queue takes requests" in result.errors, result
+    assert "0 letters were requeued; the others are in portal.dead still" in result.errors
+    assert [letter["request_id"] for letter in listed(service)] == ["r-1"]
 
 
 def test_an_expired_request_that_is_malformed_as_well_stays(service):

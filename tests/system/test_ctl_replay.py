@@ -1,6 +1,8 @@
 """portalctl replay: sends what files hold, all of it, and checks what comes of it."""
 
 import json
+import os
+import pty
 import re
 import subprocess
 import time
@@ -128,6 +130,20 @@ def test_an_old_request_is_served_when_its_deadline_is_set_anew(serving, tmp_pat
         assert result.status == DONE and "failed" not in result.output, result
 
 
+def test_a_queue_at_its_limit_costs_only_time(service, tmp_path):
+    service.emulator.product()
+    service.declare()
+    service.bed.rabbitmq.evaluate(f'rabbit_policy:set(<<"{service.name}">>, <<"few">>, <<"^portal.requests$">>, '
+                                  '[{<<"max-length">>, 5}], 0, <<"queues">>, <<"bed">>)')
+    path = requests(tmp_path / "a.jsonl", 40, service.teams(4))
+    replaying = start(service, "replay", path)
+    wait_until(lambda: service.queue_depth(REQUESTS) >= 5, "the queue to be full")
+    service.start_worker()
+    result = finish(replaying)
+    assert result.status == DONE and result.output.startswith("40 requests in "), result
+    assert len(service.sessions()) == 40
+
+
 def test_what_gets_no_reply_is_counted(service, tmp_path):
     service.declare()
     result = portalctl(service, "replay", "--timeout", "1s", requests(tmp_path / "a.jsonl", 3, [1]))
@@ -159,6 +175,16 @@ def test_replies_are_compared_with_what_is_expected(serving, tmp_path):
     assert serving.session(serving.sessions()[0]["request_id"])["url"] not in result.output
     as_json = portalctl(serving, "replay", "--check", "--json", path)
     assert [line.get("ok") for line in as_json.lines] == [True, True, False, True, True, False, None]
+
+
+def test_a_line_can_only_be_the_same_as_one_before_it(serving, tmp_path):
+    team = serving.team()
+    path = write(tmp_path / "a.jsonl", [{"name": name, "request": {"request_id": "r-{run}", "team_id": team},
+                                         "before": {}, "expect": {"same_as": other}} for name, other in
+                                        (("first", "second"), ("second", "first"))])
+    result = portalctl(serving, "replay", "--check", path)
+    assert result.status == FAILED and 'no line before this one is called "second"' in result.output
+    assert "1 as expected, 1 not" in result.output and "which only tests can do" in result.errors
 
 
 def test_a_reply_that_must_not_come_is_noticed(serving, tmp_path):
@@ -195,6 +221,14 @@ def test_all_bad_lines_are_named_at_once(service, tmp_path):
     path = write(tmp_path / "bad.jsonl", ["x\n", "{}\n", '{"request": {}}\n', "y\n"])
     result = portalctl(service, "replay", path)
     assert re.findall(r"bad.jsonl:(\d):", result.errors) == ["1", "2", "4"] and "3 lines are wrong" in result.errors
+
+
+def test_a_bad_line_of_standard_input_ends_it_with_what_is_left(serving):
+    team = serving.team()
+    replaying = start(serving, "replay", "-", stdin=-1)
+    output, errors = replaying.communicate(f'{{"request": {{"request_id": "r-1", "team_id": {team}}}}}\nnonsense\n', timeout=60)
+    assert replaying.returncode == BAD_FILE and output == ""
+    assert "standard input:2: not JSON" in errors and re.search(r"portalctl replay --run \w+ --from [12] -$", errors.strip())
 
 
 def test_a_file_that_is_not_there_is_named(service, tmp_path):
@@ -238,6 +272,17 @@ def test_what_is_printed_does_not_run_into_the_bar(serving, tmp_path):
     lines = [line.split("\r\033[K") for line in shown.split("\r\n")]
     assert status == DONE and any(parts[0].startswith("[") or len(parts) > 2 for parts in lines), "there is a bar"
     assert [json.loads(parts[-1]) for parts in lines if parts[-1]][-1]["summary"]["requests"] == 30
+
+
+def test_without_an_end_in_sight_the_bar_is_a_count(serving):
+    lines = "".join(json.dumps({"request": {"request_id": f"r-{n}", "team_id": serving.team()}}) + "\n" for n in range(3))
+    leader, follower = pty.openpty()
+    replaying = start(serving, "replay", "--rate", "3", "-", stdin=-1, stderr=follower, env={"TERM": "xterm"})
+    replaying.communicate(lines, timeout=60)
+    os.close(follower)
+    shown = os.read(leader, 65536).decode()
+    os.close(leader)
+    assert replaying.returncode == DONE and re.match(r"(\r\033\[K\d, \d+/s)+\r\033\[K$", shown), shown
 
 
 def test_ctrl_c_leaves_a_command_that_sends_the_rest(serving, tmp_path):

@@ -82,6 +82,9 @@ def test_it_may_be_listed_as_a_sender(service):
     (["--team", "1", "--return-path", "//evil.example"], "return_path"), (["--team", "1", "--locale", "xx"], "locale"),
     (["--team", "1", "--flow", "dance"], "flow.type"), (["--team", "1", "--flow", "{"], "--flow"),
     (["--team", "1", "--configuration", "x"], "configuration"), (["--team", "1", "--deadline", "soon"], "deadline"),
+    (["--team", "1", "--no-wait", "--reply-to", "portal.dead"], "reply_to"), (["--team", "1", "--timeout", "2d"], "at most a day"),
+    (["--team", "1", "--locale", "\udcff"], "UTF-8"), (["--team", "1", "--flow", "\udcff"], "UTF-8"),
+    (["--team", "1", "--flow", "subscription_cancel", "--subscription", "\udcff"], "UTF-8"),
 ])
 def test_what_the_worker_would_refuse_is_not_sent(service, arguments, words):
     service.declare()
@@ -115,6 +118,11 @@ def test_it_can_be_left_to_itself(serving):
     wait_until(lambda: serving.queue_depth(REPLIES) == 1, "the reply")
     [reply] = serving.take(REPLIES)
     assert (reply["request_id"], reply["outcome"]) == ("r-1", "created")
+    serving.connect()
+    result = portalctl(serving, "request", "--team", "1", "--id", "r-2", "--no-wait", "--json", "--reply-to", serving.reply_to)
+    assert (result.status, result.json) == (DONE, {"request_id": "r-2"})
+    wait_until(lambda: (serving.poll(0.1), serving.replies)[1], "the reply, where it was wanted")
+    assert serving.replies[0]["request_id"] == "r-2"
 
 
 def test_it_is_sent_again_after_a_broker_that_restarts_and_answered(service):

@@ -9,7 +9,7 @@ import pytest
 
 from bed.process import wait_until
 from bed.service import REQUESTS
-from test_ctl import DONE, FAILED, LATE, portalctl
+from test_ctl import DENIED, DONE, FAILED, INTERRUPTED, LATE, UNAVAILABLE, finish, portalctl, start
 
 REFUSAL = {"status": 400, "body": {"error": {"type": "invalid_request_error", "code": "odd", "message": "No such thing."}}}
 
@@ -132,6 +132,31 @@ def test_without_a_worker_there_is_no_new_answer_in_time(service):
     worker.stop()
     result = portalctl(service, "retry", "--timeout", "1s", "r-1")
     assert result.status == LATE and "r-1" in result.errors
+
+
+def test_ctrl_c_ends_the_wait_for_a_new_answer(service):
+    worker = service.start_worker()
+    service.ask({"request_id": "r-1", "team_id": 2_000_000_000})
+    worker.stop()
+    retrying = start(service, "retry", "--deadline", "10m", "r-1")
+    wait_until(lambda: service.queue_depth(REQUESTS) == 1, "the request")
+    retrying.send_signal(2)
+    result = finish(retrying)
+    assert result.status == INTERRUPTED and "worked all the same" in result.errors, result
+
+
+def test_a_retry_that_cannot_be_sent_is_told(service):
+    worker = service.start_worker()
+    service.ask({"request_id": "r-1", "team_id": 2_000_000_000})
+    worker.stop()
+    service.bed.rabbitmq.set_permissions(service.name, "portal", write="^$")
+    try:
+        assert portalctl(service, "retry", "r-1").status == DENIED
+    finally:
+        service.bed.rabbitmq.set_permissions(service.name, "portal")
+    service.channel.queue_unbind(REQUESTS, "portal", "request")
+    result = portalctl(service, "retry", "r-1")
+    assert result.status == UNAVAILABLE and "no queue takes requests" in result.errors, result
 
 
 # --- purge ---

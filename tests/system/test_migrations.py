@@ -156,7 +156,11 @@ def test_whoever_may_not_migrate_is_told_who_may(bed, databases):
     (shutil.rmtree, 66, "No such file"),
     (lambda files: (files / f"{len(FILES) + 1:03}-commits.sql").write_text("COMMIT"), 65, "ended the transaction"),
     (lambda files: (files / f"{len(FILES) + 1:03}-nul.sql").write_bytes(b"SELECT 1;\0"), 65, "has a NUL"),
-], ids=["double", "badly named", "gap", "empty", "missing", "commits", "nul"])
+    (lambda files: (files / f"{len(FILES) + 1:03}-large.sql").write_bytes(b" " * (1 << 20) + b";"), 65, "larger than 1 MiB"),
+    (lambda files: (files / f"{len(FILES) + 1:03}-folder.sql").mkdir(), 65, "can't be read"),
+    (lambda files: (files / f"{len(FILES) + 1:03}-loop.sql").symlink_to("loop.sql"), 66, "No such file"),
+    (lambda files: (files / f"{len(FILES) + 1:03}-{'x' * 60}.sql").write_text(";"), 65, "name is too long"),
+], ids=["double", "badly named", "gap", "empty", "missing", "commits", "nul", "large", "folder", "dangling", "long"])
 def test_files_that_make_no_sense_are_named(bed, databases, files, spoil, status, expected):
     spoil(files)
     done = run("--directory", files, DATABASE_URL=bed.owner_url(databases()))
