@@ -259,7 +259,7 @@ static bool is_huge(const char *number, size_t length) {
     return errno == ERANGE;
 }
 
-/* Puts 0.0 in the place of each such number: no field of ours takes it either, and in others it is no matter. */
+/* Puts a 0.0 in the place of each such number: no field of ours takes it either, and in others it is no matter. */
 static void blunt_huge_numbers(char *body, size_t body_length) {
     bool quoted = false;
     for (char *at = body; at < body + body_length; at++) {
@@ -269,8 +269,10 @@ static void blunt_huge_numbers(char *body, size_t body_length) {
         else if (quoted && *at == '\\')
             at++;
         else if (length > 0) {
-            if (is_huge(at, length))
-                memcpy(memset(at, ' ', length), "0.0", strlen("0.0"));
+            if (is_huge(at, length)) { /* which takes more than four characters */
+                memset(at, '0', length);
+                at[1] = '.';
+            }
             at += length - 1;
         }
     }
