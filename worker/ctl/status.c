@@ -12,8 +12,8 @@
 
 static void help(FILE *out) {
     fputs("Usage: portalctl status [OPTION…]\n\n"
-          "One screen: what each worker does and what it waits for, what is queued, how much of the\n"
-          "limit for calls to Stripe is booked, what requests were answered in the last minutes.\n\n"
+          "One screen: what each worker does and what it waits for, what is queued, how often Stripe is\n"
+          "called against the limit, what requests were answered in the last minutes.\n\n"
           "  --watch[=SPAN]   again and again, each 2 s unless told otherwise, until Ctrl-C\n"
           "  --json           as a line of JSON\n\n"
           "Examples:\n"
