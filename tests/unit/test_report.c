@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -166,6 +167,90 @@ static void metrics_are_written_as_prometheus_text(void **state) {
     assert_int_equal(rmdir(folder), 0); /* nothing is left beside it */
 }
 
+static void each_event_has_its_counter(void **state) {
+    (void)state;
+    char path[] = "/tmp/metrics-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    static const struct event events[] = {
+        {.kind = EVENT_REQUEST_DONE},
+        {.kind = EVENT_REQUEST_DONE, .outcome = "reused"},
+        {.kind = EVENT_REQUEST_DONE, .outcome = "redirect", .code = "no_subscription"},
+        {.kind = EVENT_REQUEST_DROPPED, .count = 3},
+        {.kind = EVENT_REPLY_RETURNED},
+        {.kind = EVENT_STRIPE_CALL, .status = 200, .count = 1},
+        {.kind = EVENT_SLOWED, .link = "prices"},
+        {.kind = EVENT_STRIPE_MISBEHAVED, .link = "products"},
+        {.kind = EVENT_SUSPECT},
+        {.kind = EVENT_CONFIGURATION, .text = "created"},
+        {.kind = EVENT_CONFIGURATION, .text = "updated"},
+        {.kind = EVENT_CONFIGURATION, .text = "updated"},
+        {.kind = EVENT_CONFIGURATION, .text = "it is not active"},
+        {.kind = EVENT_CONFIGURATION, .text = "it does not take these features", .status = 400},
+        {.kind = EVENT_CONFIGURATION},
+        {.kind = EVENT_BATCH, .link = "load", .count = 2000},
+        {.kind = EVENT_BATCH},
+        {.kind = EVENT_PAUSED},
+    };
+    static const char *const lines[] = {
+        "portal_requests_total{worker=\"W\",outcome=\"none\",code=\"\"} 1\n",
+        "portal_requests_total{worker=\"W\",outcome=\"reused\",code=\"\"} 1\n",
+        "portal_requests_total{worker=\"W\",outcome=\"redirect\",code=\"no_subscription\"} 1\n",
+        "portal_requests_dropped_total{worker=\"W\"} 3\n",
+        "portal_replies_returned_total{worker=\"W\"} 1\n",
+        "portal_stripe_calls_total{worker=\"W\",endpoint=\"other\",status=\"200\"} 1\n",
+        "portal_stripe_slowed_total{worker=\"W\",endpoint=\"prices\"} 1\n",
+        "portal_stripe_misbehaved_total{worker=\"W\",endpoint=\"products\"} 1\n",
+        "portal_suspects_total{worker=\"W\"} 1\n",
+        "portal_configurations_total{worker=\"W\",event=\"created\"} 1\n",
+        "portal_configurations_total{worker=\"W\",event=\"updated\"} 2\n",
+        "portal_configurations_total{worker=\"W\",event=\"forgotten\"} 2\n",
+        "portal_configurations_total{worker=\"W\",event=\"refused\"} 1\n",
+        "portal_batch_rows_bucket{worker=\"W\",kind=\"load\",le=\"1024\"} 1\n",
+        "portal_batch_rows_bucket{worker=\"W\",kind=\"load\",le=\"+Inf\"} 2\n",
+        "portal_pauses_total{worker=\"W\",link=\"store\"} 0\n",
+    };
+    struct metrics *metrics = metrics_new("w");
+    assert_non_null(metrics);
+    for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
+        metrics_event(metrics, &events[i], 1);
+    struct metrics_recent recent = metrics_recent(metrics, 1, 1);
+    assert_int_equal(recent.reused, 1);
+    assert_int_equal(recent.redirect, 1);
+    const struct portal_state now = {0};
+    char *text = written(metrics, &now, path);
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        char line[160];
+        const char *mark = strchr(lines[i], 'W'); /* stands for the file's name */
+        assert_non_null(mark);
+        (void)snprintf(line, sizeof line, "%.*s%s%s", (int)(mark - lines[i]), lines[i], path + strlen("/tmp/"),
+                       mark + 1);
+        if (!strstr(text, line))
+            fail_msg("no %s in:\n%s", line, text);
+    }
+    free(text);
+    metrics_free(metrics);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void a_strange_name_of_a_file_is_escaped(void **state) {
+    (void)state;
+    char folder[] = "/tmp/metrics-XXXXXX";
+    char path[64];
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof path, "%s/a\"b\\c\nd.prom", folder);
+    struct metrics *metrics = metrics_new("w");
+    assert_non_null(metrics);
+    const struct portal_state now = {0};
+    char *text = written(metrics, &now, path);
+    assert_non_null(strstr(text, "portal_suspects_total{worker=\"a\\\"b\\\\c\\nd\"} 0\n"));
+    free(text);
+    metrics_free(metrics);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void series_are_bounded(void **state) {
     (void)state;
     char path[] = "/tmp/metrics-XXXXXX";
@@ -198,6 +283,13 @@ static void metrics_that_cannot_be_written_are_an_error(void **state) {
     assert_non_null(metrics);
     const struct portal_state now = {0};
     assert_int_equal(metrics_write(metrics, &now, "/nowhere/at/all.prom"), -ENOENT);
+    char folder[] = "/tmp/metrics-XXXXXX", path[64];
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof path, "%s/taken", folder);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(metrics_write(metrics, &now, path), -EISDIR);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(rmdir(folder), 0); /* nothing is left beside it */
     metrics_free(metrics);
 }
 
@@ -230,6 +322,8 @@ int main(void) {
         cmocka_unit_test(recent_outcomes_are_forgotten),
         cmocka_unit_test(recent_calls_are_counted_for_each_endpoint),
         cmocka_unit_test(metrics_are_written_as_prometheus_text),
+        cmocka_unit_test(each_event_has_its_counter),
+        cmocka_unit_test(a_strange_name_of_a_file_is_escaped),
         cmocka_unit_test(series_are_bounded),
         cmocka_unit_test(metrics_that_cannot_be_written_are_an_error),
         cmocka_unit_test(the_status_says_what_it_waits_for),
