@@ -50,7 +50,7 @@ async function open(): Promise<Link> {
 async function ask(request: object): Promise<Reply> {
   const id = randomUUID();
   const body = { request_id: id, deadline: new Date(Date.now() + SECONDS * 1000), ...request };
-  const userId = decodeURIComponent(new URL(process.env.AMQP_URL!).username); // for PORTAL_TEAM_SENDERS
+  const userId = decodeURIComponent(new URL(process.env.AMQP_URL!).username) || 'guest'; // for PORTAL_TEAM_SENDERS
   const properties = { replyTo: 'amq.rabbitmq.reply-to', correlationId: id, userId, persistent: true, mandatory: true };
   link ??= open().catch((error) => {
     link = undefined;
