@@ -35,6 +35,15 @@ def service(bed, request):
         corner.close()
 
 
+@pytest.fixture
+def serving(service):
+    """One where a worker serves, for a product with prices."""
+    service.emulator.product()
+    service.start_worker()
+    service.declare()
+    return service
+
+
 def check_ended_well(service, refused):
     service.end()
     if service.emulator.process.alive() and not refused:

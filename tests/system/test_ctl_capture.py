@@ -4,19 +4,9 @@ import json
 import os
 import stat
 
-import pytest
-
 from bed.process import wait_until
 from bed.service import DEAD
 from test_ctl import BAD_FILE, DONE, FAILED, USAGE, finish, portalctl, start
-
-
-@pytest.fixture
-def serving(service):
-    service.emulator.product()
-    service.start_worker()
-    service.declare()
-    return service
 
 
 def recording(service, *arguments):

@@ -16,14 +16,6 @@ from test_ctl import (BAD_FILE, DONE, FAILED, INTERRUPTED, LATE, NO_FILE, finish
 MEMORY_MIB = 32
 
 
-@pytest.fixture
-def serving(service):
-    service.emulator.product()
-    service.start_worker()
-    service.declare()
-    return service
-
-
 def write(path, lines):
     path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
     return path
@@ -319,6 +311,21 @@ def test_a_broker_that_restarts_costs_only_time(serving, tmp_path):
     assert {line["request_id"] for line in replies} == {f"a-{n}" for n in range(3000)}
     assert whole["summary"]["requests"] == 3000 and whole["summary"]["unanswered"] == 0
     assert len(serving.sessions()) == 3000 and serving.queue_depth(DEAD) == 0
+
+
+@pytest.mark.slow
+def test_a_broker_that_stops_behind_its_socket_costs_only_time(serving, tmp_path):
+    path = requests(tmp_path / "a.jsonl", 2000, serving.teams(10))
+    replaying = start(serving, "replay", "--rate", "100", path)
+    wait_until(lambda: len(serving.sessions()) > 50, "some answers")
+    serving.bed.rabbitmq.freeze()
+    try:
+        time.sleep(20)
+    finally:
+        serving.bed.rabbitmq.thaw()
+    result = finish(replaying, 120)
+    assert result.status == DONE and "RabbitMQ does not confirm" in result.errors, result
+    assert "RabbitMQ is there again" in result.errors and len(serving.sessions()) == 2000
 
 
 @pytest.mark.slow

@@ -12,14 +12,6 @@ from test_backpressure import memory_alarm
 from test_ctl import (DONE, INTERRUPTED, LATE, REDIRECT, REFUSED, RETRYABLE, UNAVAILABLE, USAGE, finish, portalctl, start)
 
 
-@pytest.fixture
-def serving(service):
-    service.emulator.product()
-    service.start_worker()
-    service.declare()
-    return service
-
-
 def test_a_session_is_printed_for_people_and_as_json(serving):
     team = serving.team(customer="cus_ada")
     result = portalctl(serving, "request", "--team", str(team), "--id", "r-1", "--return-path", "/billing")

@@ -12,8 +12,9 @@
 #include "amqp-json.h"
 #include "portal/names.h"
 #include "portalctl.h"
+#include "wire-internal.h"
 
-enum { REFUSED_WAIT_US = 1000000, EXPIRE_US = 50000 };
+enum { REFUSED_WAIT_US = 1000000, EXPIRE_US = 50000, CONFIRM_US = 15000000 };
 
 void dialogue_random_name(char name[static 9]) {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
@@ -210,18 +211,24 @@ static void answered(struct dialogue *dialogue, const struct wire_message *reply
     }
 }
 
-static void expire(struct dialogue *dialogue) {
+/* Ends those whose time is over. Result: whether the broker has left one unconfirmed for so long that it must have
+ * stopped behind its open socket; one that is short of memory or disk says so. */
+static bool expire(struct dialogue *dialogue) {
     uint64_t now = ctl_monotonic();
+    bool stopped = false;
     if (now < dialogue->expire_at)
-        return;
+        return false;
     dialogue->expire_at = now + EXPIRE_US;
     for (size_t i = 0; i < dialogue->count;) {
         const struct dialogue_request *request = dialogue->open[i];
+        bool sent = request->sequence > 0 && !dialogue->wire.blocked;
+        stopped |= sent && !request->confirmed && now - request->since > CONFIRM_US;
         if (request->confirmed && now - request->since > (uint64_t)request->patience_ms * 1000)
             finish(dialogue, i, DIALOGUE_LATE, NULL);
         else
             i++;
     }
+    return stopped;
 }
 
 static int nobody(void) {
@@ -235,7 +242,10 @@ int dialogue_step(struct dialogue *dialogue, unsigned milliseconds) {
     int r = pump(dialogue);
     if (r < 0)
         return r;
-    expire(dialogue);
+    if (expire(dialogue)) {
+        (void)wire_lose(&dialogue->wire, "RabbitMQ does not confirm what it was sent");
+        return recover(dialogue);
+    }
     switch (wire_wait(&dialogue->wire, milliseconds)) {
     case WIRE_CONFIRMED:
         confirmed(dialogue, true);
