@@ -17,6 +17,7 @@ fi
 strip --strip-unneeded --remove-section=.comment --remove-section=.note "$root"/usr/bin/*
 gzip -9n "$root"/usr/share/man/man?/*
 install -D -m 644 "$source/copyright" "$root/usr/share/doc/$package/copyright"
+install -D -m 644 "$source/lintian-overrides" "$root/usr/share/lintian/overrides/$package"
 gzip -9nc "$source/changelog" >"$root/usr/share/doc/$package/changelog.gz"
 chmod 644 "$root/usr/share/doc/$package/changelog.gz"
 

@@ -129,9 +129,9 @@ def pair(deployment):
     return deployment
 
 
-def test_lintian_finds_no_error_in_the_package(packages):
-    done = subprocess.run(["lintian", "--allow-root", "--fail-on", "error", packages["old"]], text=True, timeout=120,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def test_lintian_finds_nothing_wrong_with_the_package(packages):
+    done = subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", packages["old"]],
+                          text=True, timeout=120, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout
     text = subprocess.run(["dpkg-deb", "--fsys-tarfile", packages["old"]], stdout=subprocess.PIPE, check=True).stdout
     licence = subprocess.run(["tar", "--extract", "--to-stdout", "./usr/share/doc/portal-worker/copyright"],
@@ -161,8 +161,9 @@ def test_a_worker_waits_for_its_settings_then_serves_in_its_sandbox(deployment):
     assert done["OUTCOME"] == "created" and done["TEAM_ID"].isdigit() and float(done["DURATION_MS"]) > 0
     assert done["REQUEST_ID"] and done["STRIPE_REQUEST_ID"].startswith("req_")
     assert done["_SYSTEMD_UNIT"] == PLAIN and done["PRIORITY"] == "6"
-    metrics = wait_until(lambda: box.run("cat", "/run/portal-worker/portal-worker.prom", check=False), "metrics")
-    assert 'portal_build_info{worker="portal-worker",' in metrics
+    exporter = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]  # another user, who may read it
+    wait_until(lambda: 'portal_build_info{worker="portal-worker",' in
+               box.run(*exporter, "cat", "/run/portal-worker/portal-worker.prom", check=False), "metrics")
     box.systemctl("reload", PLAIN)
     wait_until(lambda: deployment.entries("REREAD"), "settings to be read again")
     box.systemctl("stop", PLAIN)
@@ -240,6 +241,7 @@ def test_stopping_with_five_hundred_in_hand_loses_none(deployment):
     service, box = deployment.service, deployment.box
     deployment.install()
     deployment.give(PORTAL_CONCURRENCY=str(2 * IN_HAND), STRIPE_CONCURRENCY=str(2 * IN_HAND))
+    deployment.override(PLAIN, "[Service]\nTimeoutStopSec=1\n")  # the worker asks for more itself
     box.systemctl("start", PLAIN)
     deployment.wait_serving(PLAIN)
     teams = service.teams(IN_HAND)
