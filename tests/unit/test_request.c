@@ -232,7 +232,8 @@ static void each_wrong_field_is_named(void **state) {
     } cases[] = {
         {"\"request_id\":7,\"team_id\":1", "request_id"},
         {"\"request_id\":\"\",\"team_id\":1", "request_id"},
-        {"\"request_id\":\"a\\u0000b\",\"team_id\":1", "\\u0000"},
+        {"\"request_id\":\"a\\u0000b\",\"team_id\":1", "may hold \\u0000 (line"},
+        {"\"request_id\":\"a\",\"team_id\":1,\"\\u0000\":1", "may hold \\u0000 (line"},
         {"\"request_id\":\"r\"", "team_id or user_id"},
         {"\"request_id\":\"r\",\"team_id\":0", "team_id"},
         {"\"request_id\":\"r\",\"team_id\":\"1\"", "team_id"},

@@ -295,8 +295,10 @@ static int parse_body(const struct delivery *delivery, json_t **ret, json_error_
 }
 
 static int refuse_json(const json_error_t *error, struct request_problem *problem) {
-    return request_refuse(problem, "the body has to be a JSON object in UTF-8: %s (line %d, column %d)", error->text,
-                          error->line, error->column);
+    enum json_error_code code = json_error_code(error);
+    bool nul = code == json_error_null_character || code == json_error_null_byte_in_key;
+    return request_refuse(problem, "the body has to be a JSON object in UTF-8: %s (line %d, column %d)",
+                          nul ? "no text in it may hold \\u0000" : error->text, error->line, error->column);
 }
 
 static int check_sender(const struct request *request, const struct delivery *delivery,
