@@ -19,6 +19,7 @@ struct broker_settings {
     const char *worker;   /* for the connection's name and dead letters */
     uint32_t connect_seconds; /* time-out of one attempt to connect */
     uint16_t heartbeat_seconds;
+    uint32_t answer_seconds;   /* a message that is not confirmed for so long makes the broker count as away */
     uint32_t reply_ttl_ms;     /* x-message-ttl of portal.replies */
     uint32_t reply_max_length; /* x-max-length of portal.replies */
 };

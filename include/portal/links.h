@@ -14,7 +14,8 @@
 enum publish_result {
     PUBLISH_CONFIRMED, /* basic.ack: the broker has it */
     PUBLISH_RETURNED,  /* basic.return: no queue takes it */
-    PUBLISH_REFUSED,   /* basic.nack: its queue is at its limit, or the broker could not keep it */
+    PUBLISH_REFUSED,   /* basic.nack: its queue is at its limit, or the broker could not keep it; or nothing is heard of
+                          it while others are confirmed */
     PUBLISH_LOST,      /* the connection went first: nobody knows */
 };
 

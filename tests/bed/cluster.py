@@ -24,7 +24,7 @@ class Node(RabbitMQ):
         names = "\n".join(f"cluster_formation.classic_config.nodes.{n} = {node.node}"
                           for n, node in enumerate(self.cluster.nodes, 1))
         self.configuration = f"cluster_formation.peer_discovery_backend = classic_config\n{names}\n" \
-                             "cluster_partition_handling = pause_minority\n"
+                             f"cluster_partition_handling = {self.cluster.partition_handling}\n"
         self._write_files()
 
     def start(self):
@@ -44,9 +44,10 @@ class Cluster:
     """Looks like one RabbitMQ, which is its last node: senders and administrators use that one; it is not to be ended.
     Workers are to be given urls()."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, partition_handling="pause_minority"):
         self.directory = directory
         self.directory.mkdir()
+        self.partition_handling = partition_handling
         self.cookie = RabbitMQ(directory / "unused").cookie
         self.nodes = [Node(directory / f"node-{n}", self) for n in range(SIZE)]
         for node in self.nodes:
@@ -111,9 +112,9 @@ class Cluster:
 class ClusterBed(Bed):
     """A bed whose RabbitMQ is a cluster."""
 
-    def __init__(self):
+    def __init__(self, **cluster):
         super().__init__()
-        self.rabbitmq = Cluster(self.directory / "cluster")
+        self.rabbitmq = Cluster(self.directory / "cluster", **cluster)
 
     def service(self, **settings):
         service = super().service(**settings)

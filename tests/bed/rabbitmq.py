@@ -159,6 +159,21 @@ class RabbitMQ:
             f'|| Q <- rabbit_amqqueue:list(<<"{virtual_host}">>), amqqueue:get_type(Q) =:= rabbit_quorum_queue]')
         return dict(rows)
 
+    @contextlib.contextmanager
+    def stalled(self, virtual_host, *queues):
+        """While it lasts these quorum queues take messages and confirm none, as without a majority of their nodes. Only
+        their own processes stand still, so ask nothing of them meanwhile."""
+        def each(function):
+            for queue in queues:
+                self.evaluate(f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{virtual_host}">>, queue, '
+                              f'<<"{queue}">>)), sys:{function}(amqqueue:get_pid(Q)), 0')
+
+        each("suspend")
+        try:
+            yield
+        finally:
+            each("resume")
+
     def bound(self, virtual_host, exchange):
         """Names of the queues that are bound to an exchange."""
         return self.evaluate(f'[element(4, element(4, B)) || B <- rabbit_binding:list_for_source('

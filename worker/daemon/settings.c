@@ -21,6 +21,7 @@ enum {
     CONNECT_SECONDS = 10,
     ANSWER_SECONDS = 15,
     HEARTBEAT_SECONDS = 10, /* a silent broker is noticed after twice that */
+    CONFIRM_SECONDS = 10,   /* a queue that lost its leader has another in less */
     RATE_LIMIT = 20,
     RATE_LIMIT_TEST = 10,
 };
@@ -201,6 +202,7 @@ static int complete(struct settings *settings) {
     settings->broker.reply_ttl_ms *= 1000; /* set in seconds */
     settings->broker.connect_seconds = CONNECT_SECONDS;
     settings->broker.heartbeat_seconds = HEARTBEAT_SECONDS;
+    settings->broker.answer_seconds = CONFIRM_SECONDS;
     settings->store.account = settings->portal.account;
     settings->store.session_seconds = settings->portal.session_seconds;
     settings->store.session_reuse_seconds = settings->portal.session_reuse_seconds;

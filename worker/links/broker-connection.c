@@ -258,11 +258,13 @@ static void connection_teardown(struct connection *connection) {
     (void)sd_event_source_set_enabled(connection->timer, SD_EVENT_OFF);
     (void)sd_event_source_set_enabled(connection->again, SD_EVENT_OFF);
     (void)sd_event_source_set_enabled(connection->push, SD_EVENT_OFF);
+    (void)sd_event_source_set_enabled(connection->patience, SD_EVENT_OFF);
     if (connection->amqp)
         (void)amqp_destroy_connection(connection->amqp);
     connection->amqp = NULL;
     connection->fd = -1;
-    connection->broken = connection->blocked = connection->want_room = connection->held = false;
+    connection->broken = connection->blocked = connection->stalled = false;
+    connection->want_room = connection->held = false;
     connection->body_left = 0;
 }
 
@@ -417,7 +419,7 @@ int connection_init(struct connection *connection, struct broker *broker, const 
                               connection);
     if (r >= 0)
         r = sd_event_source_set_enabled(connection->timer, SD_EVENT_OFF);
-    return r < 0 ? r : 0;
+    return r < 0 ? r : stall_init(connection);
 }
 
 void connection_clear(struct connection *connection) {
@@ -427,6 +429,7 @@ void connection_clear(struct connection *connection) {
     connection->again = sd_event_source_disable_unref(connection->again);
     connection->push = sd_event_source_disable_unref(connection->push);
     connection->timer = sd_event_source_disable_unref(connection->timer);
+    connection->patience = sd_event_source_disable_unref(connection->patience);
 }
 
 /* Waits for the socket; whether it is ready by then. */

@@ -56,15 +56,33 @@ static unsigned consumer_room(const struct consumer *consumer) {
     return consumer->live == 0 || consumer->old == 0 || left >= prefetch / 4 ? left : 0;
 }
 
+/* The broker has to answer before the next step is taken. */
+static void consumer_await(struct consumer *consumer, enum consumer_state state) {
+    consumer->state = state;
+    consumer->asked_at = broker_now();
+    stall_expect(&consumer->connection);
+}
+
+static bool consumer_awaits(const struct consumer *consumer) {
+    return consumer->state != CONSUMER_SETTLED && consumer->state != CONSUMER_SIZED;
+}
+
+static uint64_t consumer_look(struct connection *connection, uint64_t now) {
+    const struct consumer *consumer = consumer_of(connection);
+    uint64_t due = consumer_awaits(consumer) ? stall_due(connection, consumer->asked_at) : UINT64_MAX;
+    stall_set(connection, now >= due, "begun or ended the consumer of " QUEUE_REQUESTS);
+    return now >= due ? UINT64_MAX : due;
+}
+
 /* The prefetch of a subscription is that of the channel when it begins (RabbitMQ's "Consumer Prefetch"). */
 static void consumer_begin(struct consumer *consumer, unsigned room) {
     amqp_basic_qos_t qos = {.prefetch_count = (uint16_t)room};
     if (room != consumer->prefetch) {
         if (connection_send(&consumer->connection, CHANNEL, AMQP_BASIC_QOS_METHOD, &qos) >= 0)
-            consumer->state = CONSUMER_SIZING;
+            consumer_await(consumer, CONSUMER_SIZING);
         consumer->prefetch = room;
     } else if (consumer_start(consumer) >= 0)
-        consumer->state = CONSUMER_STARTING;
+        consumer_await(consumer, CONSUMER_STARTING);
 }
 
 /* Moves towards what is wanted, one step at a time: the broker answers each before the next is taken. */
@@ -72,7 +90,7 @@ static void consumer_reconcile(struct consumer *consumer) {
     /* Only consuming tells whether the user may. */
     bool wanted = consumer->wanted || consumer->connection.unproven;
     if (consumer->state == CONSUMER_SIZED && connection_room(&consumer->connection) && consumer_start(consumer) >= 0)
-        consumer->state = CONSUMER_STARTING;
+        consumer_await(consumer, CONSUMER_STARTING);
     if (consumer->state != CONSUMER_SETTLED)
         return;
     unsigned room = wanted ? consumer_room(consumer) : 0;
@@ -82,7 +100,7 @@ static void consumer_reconcile(struct consumer *consumer) {
     if (room > 0)
         consumer_begin(consumer, room);
     else if (consumer_stop(consumer) >= 0)
-        consumer->state = CONSUMER_STOPPING;
+        consumer_await(consumer, CONSUMER_STOPPING);
 }
 
 static void consumer_sized(struct consumer *consumer) {
@@ -109,6 +127,12 @@ static void consumer_stopped(struct consumer *consumer) {
     consumer->state = CONSUMER_SETTLED;
 }
 
+static void consumer_answered(struct consumer *consumer) {
+    consumer_reconcile(consumer);
+    if (consumer->connection.stalled)
+        stall_look(&consumer->connection);
+}
+
 void consumer_intake(struct consumer *consumer, bool wanted) {
     consumer->wanted = wanted;
     consumer_reconcile(consumer);
@@ -128,16 +152,16 @@ static void consumer_on_method(struct connection *connection, const amqp_method_
         break;
     case AMQP_BASIC_QOS_OK_METHOD:
         consumer_sized(consumer);
-        consumer_reconcile(consumer);
+        consumer_answered(consumer);
         break;
     case AMQP_BASIC_CONSUME_OK_METHOD:
         consumer_started(consumer);
         connection_prove(connection);
-        consumer_reconcile(consumer);
+        consumer_answered(consumer);
         break;
     case AMQP_BASIC_CANCEL_OK_METHOD:
         consumer_stopped(consumer);
-        consumer_reconcile(consumer);
+        consumer_answered(consumer);
         break;
     case AMQP_BASIC_CANCEL_METHOD:
         /* The queue is gone, and with it what is in hand. Connecting anew declares it, or says that it is missing. */
@@ -269,6 +293,7 @@ static const struct connection_user consumer_user = {
     .body = consumer_on_body,
     .writable = consumer_on_writable,
     .lost = consumer_on_lost,
+    .look = consumer_look,
 };
 
 int consumer_init(struct consumer *consumer, struct broker *broker) {

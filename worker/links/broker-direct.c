@@ -84,7 +84,7 @@ int direct_publish(struct publisher *direct, struct publication *publication) {
 }
 
 static void direct_on_ready(struct connection *connection) {
-    direct_of(connection)->sequence = 0;
+    publisher_reset(direct_of(connection));
     direct_pump(direct_of(connection));
 }
 
@@ -145,4 +145,5 @@ const struct connection_user direct_user = {
     .writable = direct_on_writable,
     .lost = direct_on_lost,
     .failed = direct_on_failed,
+    .look = publisher_look,
 };

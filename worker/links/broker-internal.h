@@ -75,6 +75,9 @@ struct connection_user {
     void (*writable)(struct connection *connection); /* there is room again, or it is unblocked */
     void (*lost)(struct connection *connection);     /* it is gone, the cause is in connection->cause */
     void (*failed)(struct connection *connection);   /* an attempt to open it failed; may be NULL */
+    /* Looks for what should have been answered by now, and calls stall_set(). Result: when to look next, UINT64_MAX
+     * where nothing is owed. */
+    uint64_t (*look)(struct connection *connection, uint64_t now);
 };
 
 struct connection {
@@ -84,11 +87,13 @@ struct connection {
     amqp_connection_state_t amqp; /* NULL: not connected */
     int fd;
     sd_event_source *io;
-    sd_event_source *again; /* what is buffered or broken is looked at in the next turn */
-    sd_event_source *push;  /* at the end of a turn: what was sent in it goes out */
-    sd_event_source *timer; /* while connected the heartbeat, else the next attempt */
-    uint64_t heartbeat;     /* microseconds; 0: none */
-    uint64_t received_at;   /* monotonic microseconds; as the next */
+    sd_event_source *again;    /* what is buffered or broken is looked at in the next turn */
+    sd_event_source *push;     /* at the end of a turn: what was sent in it goes out */
+    sd_event_source *timer;    /* while connected the heartbeat, else the next attempt */
+    sd_event_source *patience; /* looks for what is not answered; on while anything is owed */
+    uint64_t patient_from;     /* when the broker was last seen to block: until then it owed nothing */
+    uint64_t heartbeat;        /* microseconds; 0: none */
+    uint64_t received_at;      /* monotonic microseconds; as the next */
     uint64_t sent_at;
     uint64_t opened_at;
     uint64_t body_left;    /* of the message that is being received */
@@ -97,6 +102,7 @@ struct connection {
     uint16_t closed_with;  /* AMQP reply code of the broker's close; 0: it did not say one */
     bool broken;           /* to be torn down in the next turn */
     bool blocked;          /* connection.blocked or channel.flow: the broker takes no messages */
+    bool stalled;          /* the broker took something and does not answer it */
     bool unproven;         /* the last one was closed for want of a right: this one counts once that was tried */
     bool want_room;        /* somebody waits for writable() */
     bool held;             /* what is sent is held back until `push` */
@@ -135,6 +141,23 @@ void connection_break(struct connection *connection, const char *format, ...) __
 
 /* Closes it in order, waiting for the broker until `deadline` (CLOCK_MONOTONIC, microseconds), and stays closed. */
 void connection_close(struct connection *connection, uint64_t deadline);
+
+/* ---- broker-stall.c: what the broker owes --------------------------------------------------------------------------
+ */
+
+int stall_init(struct connection *connection); /* result: 0 or a negative errno */
+
+/* Something was sent that the broker has to answer. */
+void stall_expect(struct connection *connection);
+
+/* When the answer to something sent at `sent_at` is overdue; both monotonic microseconds. */
+uint64_t stall_due(const struct connection *connection, uint64_t sent_at);
+
+/* Has the user look now; for when an answer came. */
+void stall_look(struct connection *connection);
+
+/* `what` the broker has not done: it ends "RabbitMQ has not …". */
+void stall_set(struct connection *connection, bool stalled, const char *what);
 
 /* ---- broker-delivery.c: one delivery --------------------------------------------------------------------------- */
 
@@ -201,8 +224,15 @@ struct consumer {
     bool wanted;
     /* What the broker has yet to answer: a prefetch, a subscription, or that all are cancelled. Sized: the prefetch is
      * set, its subscription is to be sent. */
-    enum { CONSUMER_SETTLED, CONSUMER_SIZING, CONSUMER_SIZED, CONSUMER_STARTING, CONSUMER_STOPPING } state;
-    unsigned live; /* subscriptions; their tags end in the numbers before next_tag */
+    enum consumer_state {
+        CONSUMER_SETTLED,
+        CONSUMER_SIZING,
+        CONSUMER_SIZED,
+        CONSUMER_STARTING,
+        CONSUMER_STOPPING
+    } state;
+    uint64_t asked_at; /* when what the broker has yet to answer was sent; monotonic microseconds */
+    unsigned live;     /* subscriptions; their tags end in the numbers before next_tag */
     uint64_t next_tag;
     unsigned prefetch;            /* of the channel, for the next subscription */
     unsigned granted;             /* to the live ones together */
@@ -229,6 +259,8 @@ struct outgoing {
     TAILQ_ENTRY(outgoing) entry;
     struct publication *publication; /* NULL: abandoned */
     uint64_t sequence;               /* its number on the channel; 0: not sent (direct only) */
+    uint64_t sent_at;                /* monotonic microseconds */
+    bool own;                        /* to a queue of the worker's own */
     bool returned;                   /* its basic.return came */
     bool suspect;                    /* direct only: it was under way when the connection was lost */
     unsigned costs;                  /* direct only: how often it was under way alone then */
@@ -239,6 +271,7 @@ TAILQ_HEAD(outgoing_list, outgoing);
 struct publisher {
     struct connection connection;  /* first, so that one can be had from the other */
     uint64_t sequence;             /* of the last message sent */
+    uint64_t confirmed;            /* the highest number that was confirmed: what is under way below it was overtaken */
     struct outgoing_list outgoing; /* in the order they were sent, then those not sent yet (direct only) */
 };
 
@@ -247,6 +280,7 @@ void publisher_clear(struct publisher *publisher);
 int publisher_publish(struct publisher *publisher, struct publication *publication);
 void publisher_abandon(struct publication *publication);
 void publisher_append(struct publisher *publisher, struct outgoing *outgoing, struct publication *publication);
+void publisher_reset(struct publisher *publisher); /* a new channel counts from 1 */
 int publisher_send(struct publisher *publisher, struct outgoing *outgoing, const struct message *message);
 
 /* Takes `outgoing` off and tells its owner, if there still is one. */
@@ -260,6 +294,7 @@ void publisher_on_method(struct connection *connection, const amqp_method_t *met
 void publisher_on_header(struct connection *connection, uint64_t body_size, const amqp_basic_properties_t *properties,
                          amqp_bytes_t raw);
 void publisher_on_body(struct connection *connection, amqp_bytes_t piece);
+uint64_t publisher_look(struct connection *connection, uint64_t now);
 
 extern const struct connection_user publisher_user;
 extern const struct connection_user direct_user;

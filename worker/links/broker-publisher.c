@@ -10,6 +10,9 @@ static struct publisher *publisher_of(struct connection *connection) {
     return (struct publisher *)connection; /* its first member */
 }
 
+/* Microseconds; while something is overdue: does anybody wait for it still? */
+static const uint64_t LOOK_AGAIN = 1000000;
+
 /* ---- sending ---- */
 
 void publisher_append(struct publisher *publisher, struct outgoing *outgoing, struct publication *publication) {
@@ -18,12 +21,28 @@ void publisher_append(struct publisher *publisher, struct outgoing *outgoing, st
     TAILQ_INSERT_TAIL(&publisher->outgoing, outgoing, entry);
 }
 
+void publisher_reset(struct publisher *publisher) {
+    publisher->sequence = publisher->confirmed = 0;
+}
+
+static bool is_own_queue(amqp_bytes_t queue) {
+    static const char *const own[] = {QUEUE_DEAD, QUEUE_REPLIES};
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        if (queue.len == strlen(own[i]) && memcmp(queue.bytes, own[i], queue.len) == 0)
+            return true;
+    return false;
+}
+
 /* Confirms count the messages of a channel from 1 in the order they were sent. */
 int publisher_send(struct publisher *publisher, struct outgoing *outgoing, const struct message *message) {
     int r = connection_publish(&publisher->connection, message);
-    if (r >= 0)
-        outgoing->sequence = ++publisher->sequence;
-    return r;
+    if (r < 0)
+        return r;
+    outgoing->sequence = ++publisher->sequence;
+    outgoing->sent_at = broker_now();
+    outgoing->own = is_own_queue(message->routing_key);
+    stall_expect(&publisher->connection);
+    return 0;
 }
 
 int publisher_publish(struct publisher *publisher, struct publication *publication) {
@@ -113,7 +132,12 @@ static void publisher_confirm(struct publisher *publisher, uint64_t tag, bool mu
         }
         outgoing = next;
     }
+    uint64_t highest = tag > 0 ? tag : publisher->sequence;
+    if (highest > publisher->confirmed)
+        publisher->confirmed = highest;
     outgoing_finish_all(&confirmed, result);
+    if (publisher->connection.stalled)
+        stall_look(&publisher->connection);
     if (publisher->connection.unproven) {
         connection_prove(&publisher->connection);
         broker_tell_ready(publisher->connection.broker);
@@ -122,13 +146,52 @@ static void publisher_confirm(struct publisher *publisher, uint64_t tag, bool mu
         direct_pump(publisher);
 }
 
+/* ---- what becomes of nothing ---- */
+
+/* Whether the broker confirmed what was sent later to other queues: then it is the trouble of one queue, which is not
+ * to hold up the rest. Unless it is one of the worker's own. */
+static bool is_overtaken(const struct publisher *publisher, const struct outgoing *outgoing) {
+    return !outgoing->own && outgoing->sequence < publisher->confirmed;
+}
+
+/* Nothing is published again while its channel lives. Once nobody waits any more for what is overdue (it was held too
+ * long, and given back), a new connection is tried. */
+uint64_t publisher_look(struct connection *connection, uint64_t now) {
+    struct publisher *publisher = publisher_of(connection);
+    struct outgoing_list overtaken = TAILQ_HEAD_INITIALIZER(overtaken);
+    uint64_t next = UINT64_MAX;
+    bool overdue = false;
+    bool waiting = false;
+    struct outgoing *outgoing = TAILQ_FIRST(&publisher->outgoing);
+    while (outgoing && outgoing->sequence > 0) { /* those behind were not sent yet */
+        struct outgoing *behind = TAILQ_NEXT(outgoing, entry);
+        uint64_t due = stall_due(connection, outgoing->sent_at);
+        if (now >= due && is_overtaken(publisher, outgoing)) {
+            TAILQ_REMOVE(&publisher->outgoing, outgoing, entry);
+            TAILQ_INSERT_TAIL(&overtaken, outgoing, entry);
+        } else {
+            waiting |= outgoing->publication != NULL;
+            overdue |= now >= due;
+            if (now < due && due < next)
+                next = due;
+        }
+        outgoing = behind;
+    }
+    stall_set(connection, overdue, "confirmed a message");
+    if (overdue && (!waiting || connection->user == &direct_user)) /* direct replies have no queue that could stall */
+        connection_break(connection, "%s", connection->cause);
+    outgoing_finish_all(&overtaken, PUBLISH_REFUSED);
+    return overdue && now + LOOK_AGAIN < next ? now + LOOK_AGAIN : next;
+}
+
+/* ---- what the broker sends ---- */
+
 /* One of the worker's own queues is gone: opening the consuming connection anew declares it, or says that it is
  * missing. */
 static void publisher_returned(struct publisher *publisher, amqp_bytes_t queue) {
-    static const char *const own[] = {QUEUE_DEAD, QUEUE_REPLIES};
-    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
-        if (queue.len == strlen(own[i]) && memcmp(queue.bytes, own[i], queue.len) == 0)
-            connection_break(&publisher->connection.broker->consumer.connection, "queue %s was deleted", own[i]);
+    if (is_own_queue(queue))
+        connection_break(&publisher->connection.broker->consumer.connection, "queue %.*s was deleted", (int)queue.len,
+                         (const char *)queue.bytes);
 }
 
 void publisher_on_method(struct connection *connection, const amqp_method_t *method) {
@@ -186,7 +249,7 @@ static void publisher_probe(struct publisher *publisher) {
 }
 
 static void publisher_on_ready(struct connection *connection) {
-    publisher_of(connection)->sequence = 0;
+    publisher_reset(publisher_of(connection));
     if (connection->unproven)
         publisher_probe(publisher_of(connection));
     else
@@ -212,6 +275,7 @@ const struct connection_user publisher_user = {
     .body = publisher_on_body,
     .writable = publisher_on_writable,
     .lost = publisher_on_lost,
+    .look = publisher_look,
 };
 
 int publisher_init(struct publisher *publisher, struct broker *broker, const struct connection_user *user) {

@@ -24,9 +24,9 @@ static const struct connection *broker_obstacle(const struct broker *broker) {
     const struct connection *consuming = &broker->consumer.connection;
     const struct connection *publishing = &broker->publisher.connection;
     const struct connection *direct = &broker->direct.connection;
-    if (!connection_usable(consuming) || consuming->unproven)
+    if (!connection_usable(consuming) || consuming->unproven || consuming->stalled)
         return consuming;
-    if (!connection_usable(publishing) || publishing->unproven || publishing->blocked)
+    if (!connection_usable(publishing) || publishing->unproven || publishing->blocked || publishing->stalled)
         return publishing;
     return direct->blocked ? direct : NULL;
 }

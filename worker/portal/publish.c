@@ -90,7 +90,7 @@ static void try_again(struct timer *timer) {
 
 /* Counts as returned. */
 static void give_up_reply(struct job *job) {
-    tell_returned(job, "its queue refuses replies (basic.nack): is it full?");
+    tell_returned(job, "its queue refuses replies (basic.nack) or does not confirm them: is it full?");
     reply_done(job);
 }
 
