@@ -95,6 +95,16 @@ def test_standard_input_is_answered_line_by_line(serving, tmp_path):
     assert finish(replaying).status == DONE
 
 
+def test_standard_input_may_be_a_file_which_is_looked_through_first(serving, tmp_path):
+    path = requests(tmp_path / "a.jsonl", 5, serving.teams(2))
+    with open(path) as file:
+        result = finish(start(serving, "replay", "-", stdin=file))
+    assert result.status == DONE and result.output.startswith("5 requests in "), result
+    with open(write(tmp_path / "bad.jsonl", [path.read_text(), "nonsense\n"])) as file:
+        result = finish(start(serving, "replay", "-", stdin=file))
+    assert result.status == BAD_FILE and "standard input:6: not JSON" in result.errors and "Nothing was sent" in result.errors
+
+
 def test_a_rate_is_kept(serving, tmp_path):
     path = requests(tmp_path / "a.jsonl", 30, serving.teams(3))
     began = time.monotonic()

@@ -91,7 +91,7 @@ static int on_request(struct capture *capture, struct wire *wire) {
     AUTOFREE char *line = replay_line_write(message->body.bytes, message->body.len, properties, NULL);
     int status = write_line(capture, message, line);
     if (status == 0)
-        (void)wire_settle(wire, message->tag, WIRE_ACKNOWLEDGE); /* where that fails the connection is lost: below */
+        (void)wire_acknowledge(wire, message->tag); /* where that fails the connection is lost: below */
     return status;
 }
 

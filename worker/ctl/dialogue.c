@@ -132,7 +132,6 @@ static int publish(struct dialogue *dialogue, struct dialogue_request *request) 
         return r;
     request->sequence = dialogue->wire.sequence;
     request->since = ctl_monotonic();
-    request->sendings++;
     dialogue->unsent--;
     return 0;
 }
@@ -166,7 +165,6 @@ void dialogue_send(struct dialogue *dialogue, struct dialogue_request *request) 
         (void)snprintf(request->correlation_id, sizeof request->correlation_id, "portalctl-%s-%" PRIu64, dialogue->run,
                        ++dialogue->number);
     request->sequence = request->since = 0;
-    request->sendings = 0;
     request->confirmed = false;
     dialogue->open[dialogue->count++] = request;
     dialogue->bytes += request->body_length;

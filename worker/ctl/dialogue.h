@@ -27,7 +27,6 @@ struct dialogue_request {
     uint64_t sequence; /* 0: to be sent; of this connection */
     uint64_t since;    /* monotonic: when it was sent, confirmed, or may be sent again */
     bool confirmed;
-    unsigned sendings;
 };
 
 enum dialogue_end {

@@ -38,12 +38,9 @@ void reader_close(struct reader *reader) {
     *reader = (struct reader){.fd = -1};
 }
 
-int reader_rewind(struct reader *reader) {
-    if (lseek(reader->fd, 0, SEEK_SET) < 0)
-        return -errno;
-    reader->start = reader->end = reader->line = 0;
-    reader->ended = false;
-    return 0;
+void reader_rewind(const struct reader *reader) {
+    if (reader->regular)
+        (void)lseek(reader->fd, 0, SEEK_SET); /* which it could before */
 }
 
 /* Room behind what is kept. */

@@ -18,8 +18,8 @@ struct reader {
 int reader_open(struct reader *reader, const char *name);
 void reader_close(struct reader *reader);
 
-/* Back to the beginning of a regular file: 0 or a negative errno. */
-int reader_rewind(struct reader *reader);
+/* A regular file is to be read from its beginning by whoever opens it next. */
+void reader_rewind(const struct reader *reader);
 
 /* The next line without its end, valid until the next call. Waits for it where `wait`, until `stop` (ctl_stop_open(),
  * or -1) is readable. Result: 1; 0 at the end; -EAGAIN: none is there yet; -ECANCELED: stopped; -EMSGSIZE: a line is

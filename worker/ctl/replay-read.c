@@ -72,6 +72,7 @@ int replay_scan(struct replay *replay) {
             wrong += scan_file(replay);
         else
             all = false;
+        reader_rewind(&replay->reader); /* standard input is opened only once */
         reader_close(&replay->reader);
     }
     if (wrong > 0)

@@ -64,5 +64,5 @@ int walk_next(struct walk *walk, unsigned milliseconds) {
 
 int walk_take(struct walk *walk, uint64_t tag) {
     walk->held--;
-    return wire_settle(walk->wire, tag, WIRE_ACKNOWLEDGE);
+    return wire_acknowledge(walk->wire, tag);
 }

@@ -17,7 +17,7 @@ static void message_begin(struct wire *wire, const amqp_method_t *method) {
     const amqp_basic_deliver_t *deliver = method->decoded;
     incoming->active = true;
     incoming->headed = false;
-    wire->message = (struct wire_message){.tag = deliver->delivery_tag, .redelivered = deliver->redelivered};
+    wire->message = (struct wire_message){.tag = deliver->delivery_tag};
 }
 
 static enum wire_event message_end(struct wire *wire) {

@@ -314,11 +314,10 @@ int wire_publish(struct wire *wire, const char *exchange, const char *routing_ke
     return 0;
 }
 
-int wire_settle(struct wire *wire, uint64_t tag, enum wire_settlement settlement) {
+int wire_acknowledge(struct wire *wire, uint64_t tag) {
     if (!wire->amqp)
         return -EPIPE;
-    int status = settlement == WIRE_ACKNOWLEDGE ? amqp_basic_ack(wire->amqp, WIRE_CHANNEL_CONSUME, tag, false)
-                                                : amqp_basic_nack(wire->amqp, WIRE_CHANNEL_CONSUME, tag, false, true);
+    int status = amqp_basic_ack(wire->amqp, WIRE_CHANNEL_CONSUME, tag, false);
     if (status != AMQP_STATUS_OK)
         return wire_lose(wire, "the connection to RabbitMQ was lost: %s", amqp_error_string2(status));
     wire->settled_at = ctl_monotonic();

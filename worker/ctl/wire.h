@@ -29,7 +29,6 @@ enum wire_event {
 
 struct wire_message {
     uint64_t tag;
-    bool redelivered;
     amqp_basic_properties_t properties;
     amqp_bytes_t body;  /* its first WIRE_BODY_MAX bytes */
     uint64_t body_size; /* of all of it */
@@ -97,10 +96,8 @@ int wire_count(struct wire *wire, const char *queue, uint32_t *messages, uint32_
 int wire_publish(struct wire *wire, const char *exchange, const char *routing_key,
                  const amqp_basic_properties_t *properties, amqp_bytes_t body);
 
-enum wire_settlement { WIRE_ACKNOWLEDGE, WIRE_GIVE_BACK };
-
-/* Settles what was consumed: 0 or -EPIPE. */
-int wire_settle(struct wire *wire, uint64_t tag, enum wire_settlement settlement);
+/* Takes what was consumed out of its queue for good: 0 or -EPIPE. */
+int wire_acknowledge(struct wire *wire, uint64_t tag);
 
 /* The next thing that happens, within so many milliseconds. */
 enum wire_event wire_wait(struct wire *wire, unsigned milliseconds);
