@@ -234,7 +234,9 @@ def test_a_worker_that_boots_without_rabbitmq_serves_as_soon_as_it_is_there(depl
     assert box.show(PLAIN, "MainPID") == main and box.show(PLAIN, "NRestarts") == "0"
     [paused] = [entry for entry in deployment.entries("PAUSED") if entry["LINK"] == "broker"][:1]
     assert paused["PRIORITY"] == "4" and "RabbitMQ" in paused["MESSAGE"]
-    assert "rabbitmqctl list_alarms" in deployment.log("-x")
+    explained = deployment.log("-x", "-g", "waiting for RabbitMQ")
+    print(explained)
+    assert "rabbitmqctl list_alarms" in explained
 
 
 def test_stopping_with_five_hundred_in_hand_loses_none(deployment):
