@@ -75,6 +75,17 @@ def use_a_bit_of_everything(service):
     return texts
 
 
+def test_a_file_that_cannot_be_written_is_told_once_and_tried_again(service):
+    service.emulator.product()
+    folder = service.directory / "metrics"
+    worker = service.start_worker(PORTAL_METRICS_FILE=folder / "portal-worker.prom")
+    wait_until(lambda: "PORTAL_METRICS_FILE can't be written to" in worker.text(), "the log to say so")
+    assert service.ask({"team_id": service.team()})["outcome"] == "created", "it works on"
+    folder.mkdir()
+    wait_until(lambda: list(folder.iterdir()), "the file to be there", every=0.1)
+    assert worker.text().count("PORTAL_METRICS_FILE") == 1
+
+
 def test_promtool_finds_nothing_wrong_with_the_file(written):
     for text in written:
         done = promtool("check", "metrics", text=text)
