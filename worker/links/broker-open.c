@@ -119,6 +119,11 @@ static int open_socket(struct opening *opening) {
         return opening_fail(opening, -ECONNREFUSED, "can't be reached", "connection refused, or no route to it");
     if (status == AMQP_STATUS_TIMEOUT)
         return opening_fail(opening, -ETIMEDOUT, "can't be reached", "no answer in time");
+    if (status == AMQP_STATUS_SSL_PEER_VERIFY_FAILED)
+        return opening_fail(opening, -EKEYREJECTED, "has a certificate that is not trusted",
+                            "?cacertfile=PATH names whom to trust");
+    if (status == AMQP_STATUS_SSL_HOSTNAME_VERIFY_FAILED)
+        return opening_fail(opening, -EKEYREJECTED, "has a certificate for another name", "");
     if (status != AMQP_STATUS_OK)
         return opening_fail(opening, -ECONNREFUSED, "can't be reached", amqp_error_string2(status));
     return tune_socket(opening);
