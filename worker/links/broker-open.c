@@ -123,7 +123,8 @@ static int open_socket(struct opening *opening) {
         return opening_fail(opening, -EKEYREJECTED, "has a certificate that is not trusted",
                             "?cacertfile=PATH names whom to trust");
     if (status == AMQP_STATUS_SSL_HOSTNAME_VERIFY_FAILED)
-        return opening_fail(opening, -EKEYREJECTED, "has a certificate for another name", "");
+        return opening_fail(opening, -EKEYREJECTED, "has a certificate for another name",
+                            "name the host as the certificate does; addresses are not compared");
     if (status != AMQP_STATUS_OK)
         return opening_fail(opening, -ECONNREFUSED, "can't be reached", amqp_error_string2(status));
     return tune_socket(opening);
