@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import urllib.parse
 
 from bed.emulator import SESSIONS
 from bed.outage import said
@@ -82,3 +83,17 @@ def test_a_key_in_a_file_is_changed_by_a_signal(service, tmp_path):
     assert service.emulator.counters()["refused"] == 0 and NEW_KEY not in worker.text()
     assert told(worker, "RELOADING") == ["1", "1"] and told(worker, "READY") == ["1", "1", "1"]
     assert all(re.fullmatch(r"\d+", value) for value in told(worker, "MONOTONIC_USEC"))
+
+
+def test_a_cause_that_is_cut_stays_text(service):
+    """Neither systemd nor the store takes half a character: nobody would learn what is waited for."""
+    service.declare()
+    server = service.amqp_url.rpartition("/")[0]
+    names = ["x" * odd + "€" * 70 for odd in range(3)]  # wherever it is cut, it is within a character of one of them
+    workers = [service.start_worker(AMQP_URL=f"{server}/{urllib.parse.quote(name)}") for name in names]
+    for worker in workers:
+        worker.wait_status("waiting for RabbitMQ", "€€€")
+        assert "\N{REPLACEMENT CHARACTER}" not in worker.status
+    causes = "SELECT state->'waiting_for'->'broker'->>'cause' AS cause FROM portal.workers WHERE state->'waiting_for' IS NOT NULL"
+    wait_until(lambda: sum("€€€" in (row["cause"] or "") for row in service.query(causes)) == len(workers),
+               lambda: f"the causes to be in the store: {service.query(causes)}")

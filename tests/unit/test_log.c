@@ -183,6 +183,22 @@ static void a_line_is_bounded(void **state) {
     assert_int_equal(strlen(text), strlen("warning: \n") + strlen("\\x0a") * LOG_LINE_MAX);
 }
 
+static void write_wide(struct log *log) {
+    static char text[3 * LOG_LINE_MAX];
+    for (size_t i = 0; i + 3 < sizeof text; i++)
+        text[i] = "€"[i % 3];
+    log_message(log, LOG_INFO, MESSAGE_STARTED, "%s", text);
+}
+
+static void no_line_ends_within_a_character(void **state) {
+    (void)state;
+    static char text[16 * LOG_LINE_MAX];
+    capture(text, sizeof text, write_wide, LOG_INFO);
+    assert_int_equal(strlen(text), LOG_LINE_MAX + 1);
+    assert_int_equal(strspn(text, "€"), LOG_LINE_MAX - 1); /* 1024 is one more than a multiple of three */
+    assert_string_equal(text + LOG_LINE_MAX - 1, "?\n");
+}
+
 static void write_levels(struct log *log) {
     log_event(log, &done);
     log_event(log, &(struct event){.kind = EVENT_BATCH, .link = "load", .count = 1});
@@ -388,6 +404,7 @@ int main(void) {
         cmocka_unit_test(a_long_event_is_cut),
         cmocka_unit_test(control_characters_are_escaped),
         cmocka_unit_test(a_line_is_bounded),
+        cmocka_unit_test(no_line_ends_within_a_character),
         cmocka_unit_test(what_is_less_urgent_is_left_out),
         cmocka_unit_test(a_terminal_gets_short_lines_in_colours),
         cmocka_unit_test(the_journal_gets_fields),

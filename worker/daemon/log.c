@@ -18,6 +18,7 @@
 #include <systemd/sd-journal.h>
 
 #include "daemon/messages.h"
+#include "portal/text.h"
 
 enum {
     ESCAPED_MAX = 4 * LOG_LINE_MAX, /* every byte as \xNN */
@@ -60,11 +61,9 @@ void log_free(struct log *log) {
     free(log);
 }
 
-/* Copies with control characters as \xNN, at most LOG_LINE_MAX bytes of the text and no part of a character. */
+/* Copies with control characters as \xNN, at most LOG_LINE_MAX bytes of the text. */
 static void escape(const char *text, char escaped[static ESCAPED_MAX + 1]) {
     size_t length = strnlen(text, LOG_LINE_MAX);
-    while (text[length] && length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80)
-        length--;
     size_t out = 0;
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)text[i];
@@ -167,9 +166,10 @@ static void send_entry(int level, const char *message_id, const char *escaped, c
 
 /* ---- entries ---- */
 
-static void entry(const struct log *log, int level, const char *message_id, const char *text,
-                  const struct event *event) {
+/* `text` may have been cut within a character: journalctl would show it as "blob data". */
+static void entry(const struct log *log, int level, const char *message_id, char *text, const struct event *event) {
     char escaped[ESCAPED_MAX + 1];
+    text_make_utf8(text);
     escape(text, escaped);
     if (log->journal)
         send_entry(level, message_id, escaped, event);

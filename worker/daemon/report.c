@@ -21,7 +21,8 @@ enum {
     HEARTBEAT_US = 10 * 1000000,
     METRICS_US = 10 * 1000000,
     TIMER_ACCURACY_US = 100 * 1000,
-    STATUS_MAX = 512,
+    WAITING_MAX = 3 * 320, /* a link's name and cause, three times */
+    STATUS_MAX = WAITING_MAX + 64,
     RATE_SECONDS = 10,
 };
 
@@ -71,7 +72,7 @@ static size_t waiting_for(const struct portal_state *state, char *text, size_t s
 
 void report_status_line(const struct portal_state *state, const struct metrics *metrics, uint64_t now, bool draining,
                         char *line, size_t size) {
-    char waiting[STATUS_MAX / 2] = "";
+    char waiting[WAITING_MAX] = "";
     bool paused = waiting_for(state, waiting, sizeof waiting) > 0;
     struct metrics_recent recent = metrics_recent(metrics, now, RATE_SECONDS);
     const char *doing = draining ? "Stopping" : paused ? "Paused" : state->in_hand ? "Working" : "Ready";

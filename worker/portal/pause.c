@@ -119,6 +119,7 @@ void link_down(struct portal *portal, enum link_id link, const char *cause) {
         state->proven = false;
     }
     (void)snprintf(state->cause, sizeof state->cause, "%s", cause);
+    text_make_utf8(state->cause); /* neither the journal, systemd nor JSON takes half a character */
     bool quiet = now < tell_at(state, fingerprint_of(state->cause));
     if (fresh || !quiet)
         tell_pause(state, quiet);
