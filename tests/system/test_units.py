@@ -114,6 +114,27 @@ def test_the_catalog_uses_fields_that_the_journal_gets():
     assert used and used <= known
 
 
+ADVICE = [SYSTEMD / "portal-worker.catalog", SYSTEMD / "prometheus/alerts.yaml", ROOT / "README.md",
+          *sorted((SYSTEMD / "man").glob("*.[1-8]")), *sorted(SYSTEMD.glob("*.service"))]
+
+
+@pytest.mark.parametrize("path", ADVICE, ids=lambda path: path.name)
+def test_advice_is_to_run_commands_and_options_that_exist(path):
+    commands = re.findall(r"^  ([a-z]+) {2,}", command(BUILD / "portalctl", "--help").stdout, re.MULTILINE)
+    text = path.read_text()
+    found = re.findall(r"portalctl ((?:dead )?[a-z]+)\b([^\n;`|\"]*)", text)
+    for command_line, rest in found:
+        words = command_line.split()
+        if words[0] not in commands:
+            continue  # "portalctl does …"
+        done = command(BUILD / "portalctl", *words, "--help")
+        assert done.returncode == 0 and done.stdout.startswith(f"Usage: portalctl {command_line}"), command_line
+        for option in re.findall(r"(?<!\S)--[a-z-]+", rest):
+            assert re.search(rf"^  {option}\b", done.stdout, re.MULTILINE) or option == "--help", f"{command_line} {option}"
+    if path.suffix in (".catalog", ".yaml", ".md"):
+        assert len(found) > 3
+
+
 def test_journalctl_takes_the_catalog(tmp_path):
     directory = tmp_path / "usr/lib/systemd/catalog"
     directory.mkdir(parents=True)
