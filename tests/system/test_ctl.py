@@ -51,7 +51,7 @@ def portalctl(service, *arguments, seconds=PATIENCE, **changes):
 def start(service, *arguments, env=None, **options):
     """Starts it, with more in the environment where wanted; output and errors are pipes unless told otherwise."""
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen([BUILD / "portalctl", *map(str, arguments)], env=environment(**service.settings(), **(env or {})),
+    return subprocess.Popen([BUILD / "portalctl", *map(str, arguments)], env=environment(**service.settings(**(env or {}))),
                             text=True, cwd="/", **streams)
 
 
