@@ -159,6 +159,7 @@ def test_a_worker_waits_for_its_settings_then_serves_in_its_sandbox(deployment):
     assert float(re.search(r"Overall exposure level .*: ([\d.]+)", exposure)[1]) <= EXPOSURE
     [done] = deployment.entries("REQUEST_DONE")
     assert done["OUTCOME"] == "created" and done["TEAM_ID"].isdigit() and float(done["DURATION_MS"]) > 0
+    assert box.show(PLAIN, "LogRateLimitIntervalUSec") == "0", "no entry of a request is left out"
     assert done["REQUEST_ID"] and done["STRIPE_REQUEST_ID"].startswith("req_")
     assert done["_SYSTEMD_UNIT"] == PLAIN and done["PRIORITY"] == "6"
     exporter = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]  # another user, who may read it
