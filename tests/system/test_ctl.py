@@ -255,10 +255,12 @@ def test_colours_are_for_terminals_only(service):
 def test_what_strangers_wrote_does_not_reach_the_terminal_as_it_is(service):
     service.start_worker()
     service.request(raw=b"\033[2J\033]0;owned\007", reply_to=None, message_id="\033[31mred", correlation_id="\033[2Jx")
+    service.request({"request_id": "r-1", "team_id": 1, "locale": "\x9b2J\x7f\xa0"}, reply_to=None, type="\x9d0;owned")  # C1
     service.wait_empty()
     for command in ("list", "show"):
         _, shown = on_terminal(service, "dead", command)
         assert "\033[2J" not in shown and "\033]0" not in shown and "\033[31mred" not in shown
+        assert not set(shown) & {"\x9b", "\x9d", "\x7f"}
         assert "owned" in shown or command == "list"
 
 

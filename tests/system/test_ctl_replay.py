@@ -11,7 +11,7 @@ import pytest
 
 from bed.process import ROOT, SANITIZED, wait_until
 from bed.service import DEAD, REPLIES, REQUESTS
-from test_ctl import (BAD_FILE, DONE, FAILED, INTERRUPTED, LATE, NO_FILE, finish, on_terminal, portalctl, start)
+from test_ctl import (BAD_FILE, DONE, FAILED, INTERRUPTED, LATE, NO_FILE, UNAVAILABLE, finish, on_terminal, portalctl, start)
 
 MEMORY_MIB = 32
 
@@ -144,6 +144,16 @@ def test_a_queue_at_its_limit_costs_only_time(service, tmp_path):
     result = finish(replaying)
     assert result.status == DONE and result.output.startswith("40 requests in "), result
     assert len(service.sessions()) == 40
+
+
+def test_where_nobody_takes_requests_the_rest_is_told(serving, tmp_path):
+    path = requests(tmp_path / "a.jsonl", 200, serving.teams(4))
+    replaying = start(serving, "replay", "--rate", "50", path)
+    wait_until(lambda: len(serving.sessions()) > 5, "some answers")
+    serving.channel.queue_unbind(REQUESTS, "portal", "request")
+    result = finish(replaying)
+    assert result.status == UNAVAILABLE and "no queue takes requests" in result.errors, result
+    assert re.search(r"^  portalctl replay --run \w+ --from \d+ --rate 50 ", result.errors, re.MULTILINE)
 
 
 def test_what_gets_no_reply_is_counted(service, tmp_path):
