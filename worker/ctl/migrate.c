@@ -224,10 +224,11 @@ static int migrate(PGconn *connection, const struct migrations *migrations, cons
 static void help(FILE *out) {
     fprintf(out,
             "Usage: portalctl migrate [--directory DIR]\n\n"
-            "Applies the migrations in DIR (default %s) that the database in DATABASE_URL does not have\n"
-            "yet, each in a transaction of its own. Safe when run twice, or by two at once. The user in\n"
-            "DATABASE_URL has to be allowed to create a schema, to read the application's tables and, the\n"
-            "first time in a cluster, to create the role portal_worker.\n\n"
+            "Applies the migrations that the database in DATABASE_URL does not have yet, each in a transaction\n"
+            "of its own. Safe when run twice, or by two at once. The user in DATABASE_URL has to be allowed to\n"
+            "create a schema, to read the application's tables and, the first time in a cluster, to create\n"
+            "the role portal_worker.\n\n"
+            "  --directory DIR  where they are; default %s\n\n"
             "Example:\n  DATABASE_URL=postgresql://owner:secret@db.example.com/app portalctl migrate\n\n"
             "Exit status: 0 up to date; 1 a migration failed, and the database is as before it; 65, 66 it is\n"
             "not the folder of the migrations; and those of \"portalctl --help\". Needs DATABASE_URL.\n",
