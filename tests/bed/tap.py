@@ -12,7 +12,8 @@ from bed.message import Message
 
 QUEUE = "bed.tap"
 EXCHANGE, DEAD = "portal", "portal.dead"
-PROBE = "portalctl.check"  # what "portalctl check" publishes to learn whether it may, and gets back
+# What is published to no queue, to learn whether one may: by "portalctl check", and by a worker that was refused it.
+PROBE, WORKERS_PROBE = "portalctl.check", ("", b"")
 
 
 class Tap:
@@ -44,7 +45,7 @@ class Tap:
             headers = copy.headers
             key = headers["routing_keys"][0]  # those of its header CC follow
             message = Message(key, raw, pika.BasicProperties(**headers["properties"]))
-            if key == PROBE:
+            if key == PROBE or (key, raw) == WORKERS_PROBE:
                 continue
             if headers["exchange_name"] == EXCHANGE:
                 yield "request", message
