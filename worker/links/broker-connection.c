@@ -150,6 +150,7 @@ static void connection_closed_by_broker(struct connection *connection, uint16_t 
 
 static void connection_block(struct connection *connection, bool blocked, amqp_bytes_t reason) {
     connection->blocked = blocked;
+    connection->patient_from = broker_now();
     (void)snprintf(connection->cause, sizeof connection->cause,
                    "RabbitMQ blocks publishers: %.*s (a memory or disk alarm)", (int)reason.len,
                    reason.bytes ? (const char *)reason.bytes : "");

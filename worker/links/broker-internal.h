@@ -91,7 +91,7 @@ struct connection {
     sd_event_source *push;     /* at the end of a turn: what was sent in it goes out */
     sd_event_source *timer;    /* while connected the heartbeat, else the next attempt */
     sd_event_source *patience; /* looks for what is not answered; on while anything is owed */
-    uint64_t patient_from;     /* when the broker was last seen to block: until then it owed nothing */
+    uint64_t patient_from;     /* when it was last blocked or unblocked: until then the broker owed nothing */
     uint64_t heartbeat;        /* microseconds; 0: none */
     uint64_t received_at;      /* monotonic microseconds; as the next */
     uint64_t sent_at;

@@ -54,8 +54,6 @@ static int stall_on_patience(sd_event_source *source, uint64_t usec, void *userd
     (void)usec;
     if (!connection_usable(connection))
         return 0;
-    if (connection->blocked)
-        connection->patient_from = broker_now();
     if (connection->blocked || poll(&pollfd, 1, 0) != 0)
         stall_look_at(connection, broker_now() + AGAIN);
     else
