@@ -277,8 +277,9 @@ def test_a_rate_is_kept_and_a_dry_run_does_nothing(service):
 @pytest.mark.refused
 def test_killed_in_the_middle_of_requeueing_it_loses_none(service):
     fill(service, 100)
-    for share in (30, 60):
-        requeueing = start(service, "dead", "requeue", "--reason", "stripe_unavailable", "--rate", "200")
+    for share in (10, 20):
+        # Slow enough for the rest to be there still when a busy machine comes to look.
+        requeueing = start(service, "dead", "requeue", "--reason", "stripe_unavailable", "--rate", "12")
         wait_until(lambda: service.queue_depth(REQUESTS) >= share, "a part of them", every=0.005)
         requeueing.kill()
         finish(requeueing)
@@ -312,7 +313,7 @@ def test_a_broker_that_restarts_in_the_middle_of_requeueing_costs_only_time(serv
 @pytest.mark.refused
 def test_ctrl_c_leaves_the_rest_where_it_is(service):
     fill(service, 30)
-    requeueing = start(service, "dead", "requeue", "--reason", "stripe_unavailable", "--rate", "20")
+    requeueing = start(service, "dead", "requeue", "--reason", "stripe_unavailable", "--rate", "4")
     wait_until(lambda: service.queue_depth(REQUESTS) >= 5, "a part of them", every=0.01)
     requeueing.send_signal(2)
     result = finish(requeueing)
