@@ -122,10 +122,15 @@ static void refuse(struct job *job, const struct request_problem *problem) {
              problem->message, NULL);
 }
 
+static int read_message(struct job *job, struct request_problem *problem) {
+    uint64_t now = portal_database_now(job->portal);
+    return request_read(job->delivery, &job->portal->rules, now, &job->request, problem);
+}
+
 void job_begin(struct job *job) {
     struct request_problem problem;
-    uint64_t now = portal_database_now(job->portal);
-    int r = request_read(job->delivery, &job->portal->rules, now, &job->request, &problem);
+    timers_unset(&job->portal->timers, &job->deadline);
+    int r = job->request.ask ? 0 : read_message(job, &problem);
     if (r == -ENOMEM)
         job_give_back(job);
     else if (r < 0)
@@ -143,13 +148,26 @@ bool job_past_deadline(const struct job *job) {
 static void set_deadline(struct job *job) {
     if (job->request.deadline == 0)
         return;
-    uint64_t left = job->request.deadline - portal_database_now(job->portal);
+    uint64_t now = portal_database_now(job->portal);
+    uint64_t left = job->request.deadline > now ? job->request.deadline - now : 0;
     timers_set(&job->portal->timers, &job->deadline, portal_now(job->portal) + left);
+}
+
+bool job_watch_deadline(struct job *job) {
+    struct request_problem problem;
+    bool read = read_message(job, &problem) == 0;
+    if (read)
+        set_deadline(job);
+    else
+        request_clear(&job->request); /* job_begin() sees for itself */
+    return read;
 }
 
 /* Only while the session is still to be made: what is saved or being replied is past it. */
 static void deadline_passed(struct timer *timer) {
     struct job *job = (struct job *)((char *)timer - offsetof(struct job, deadline));
+    if (job->state == JOB_HELD)
+        suspects_overtake(job);
     if (job->state != JOB_CONFIGURING && job->state != JOB_FOLLOWING && job->state != JOB_CALLING)
         return;
     job_leave_work(job);

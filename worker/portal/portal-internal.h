@@ -81,6 +81,7 @@ struct job {
     uint64_t first_at; /* the same since 1970 */
     bool leaving;      /* to be given back (or dropped, where lost) as soon as its store task returns */
     bool rejecting;    /* the broker dead-letters it, for it has the body */
+    bool urgent;       /* of HELD: begins before the next suspect does */
 
     struct request request;
     bool holds_id; /* is the one of its request id that is being worked */
@@ -206,7 +207,9 @@ void portal_note_database_time(struct portal *portal, uint64_t database_now);
 
 struct job *job_new(struct portal *portal, struct delivery *delivery);
 void job_enter(struct job *job, enum job_state state);
-void job_begin(struct job *job);  /* reads the message */
+void job_begin(struct job *job); /* reads the message */
+/* Before it begins: reads the message for its deadline alone. Result: whether it could be read. */
+bool job_watch_deadline(struct job *job);
 void job_loaded(struct job *job); /* by the rules of the contract, decides what is next */
 void job_configured(struct job *job);
 /* Each ends in a save or a reply. `message` and `stripe_request_id` may be NULL. */
@@ -270,6 +273,8 @@ void publish_flush(struct portal *portal);
 
 /* Takes a new job in, which begins at once, or waits for its turn alone. */
 void suspects_admit(struct job *job);
+/* One that waits for suspects can wait no longer. */
+void suspects_overtake(struct job *job);
 void suspects_turn(struct portal *portal);
 /* The job is at its end: removes its try. Result: whether it has to wait for that (job_settle is called again). */
 bool suspects_end(struct job *job, enum settlement settlement);

@@ -6,6 +6,8 @@
 
 #include "portal-internal.h"
 
+enum { UNREAD_US = 5 * 1000 * 1000 }; /* how long one whose deadline is not known waits for a suspect */
+
 static struct job *job_of(struct store_task *task) {
     return (struct job *)((char *)task - offsetof(struct job, suspect_task));
 }
@@ -26,14 +28,34 @@ static bool nobody_works(const struct portal *portal) {
     return portal->in_hand == portal->counts[JOB_SUSPECT] + portal->counts[JOB_HELD] + portal->counts[JOB_REFUSED];
 }
 
+/* What comes while a suspect is being worked is not even read: should that crash the worker, the suspect would be
+ * blamed. Nobody knows then how long it can wait, so it does not wait for long. */
+static void hold(struct job *job) {
+    struct portal *portal = job->portal;
+    job_enter(job, JOB_HELD);
+    if (portal->alone || !job_watch_deadline(job))
+        timers_set(&portal->timers, &job->deadline, portal_now(portal) + UNREAD_US);
+}
+
 void suspects_admit(struct job *job) {
     struct portal *portal = job->portal;
     if (job->delivery->delivery_count >= SUSPECT_DELIVERIES && !job->delivery->oversized)
         job_enter(job, JOB_SUSPECT);
     else if (portal->alone || portal->counts[JOB_SUSPECT] > 0)
-        job_enter(job, JOB_HELD);
+        hold(job);
     else
         job_begin(job);
+}
+
+/* Who is being worked alone goes back to the queue, with its try removed, and comes to its turn again. */
+void suspects_overtake(struct job *job) {
+    struct portal *portal = job->portal;
+    job->urgent = true;
+    TAILQ_REMOVE(&portal->queues[JOB_HELD], job, queue);
+    TAILQ_INSERT_HEAD(&portal->queues[JOB_HELD], job, queue);
+    if (portal->alone)
+        job_give_back(portal->alone);
+    portal_turn_soon(portal);
 }
 
 /* Nothing of a poisonous message is read but its properties. */
@@ -82,14 +104,13 @@ static void added(struct store_task *task, enum store_status status) {
 
 void suspects_turn(struct portal *portal) {
     struct job *job;
-    if (!portal->alone && portal->counts[JOB_SUSPECT] == 0) {
-        while ((job = TAILQ_FIRST(&portal->queues[JOB_HELD])))
-            job_begin(job);
+    if (portal->alone)
         return;
-    }
-    if (portal->alone || portal->links[LINK_STORE].down || !nobody_works(portal))
-        return;
+    while ((job = TAILQ_FIRST(&portal->queues[JOB_HELD])) && (job->urgent || portal->counts[JOB_SUSPECT] == 0))
+        job_begin(job);
     job = TAILQ_FIRST(&portal->queues[JOB_SUSPECT]);
+    if (!job || portal->links[LINK_STORE].down || !nobody_works(portal))
+        return;
     portal->alone = job;
     submit(job, STORE_SUSPECT_ADD, false, added);
 }
