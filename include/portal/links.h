@@ -46,6 +46,12 @@ enum settlement {
     SETTLE_GIVE_BACK,   /* basic.nack with requeue */
 };
 
+enum intake {
+    INTAKE_NONE,
+    INTAKE_ONE, /* of the prefetch, one delivery at a time, beside what is in hand from before */
+    INTAKE_ALL, /* as many as the prefetch */
+};
+
 struct broker_link {
     void *self;
 
@@ -59,9 +65,9 @@ struct broker_link {
     /* Ends a delivery and frees it; where it is lost only that. */
     void (*settle)(void *self, struct delivery *delivery, enum settlement settlement);
 
-    /* Wants the consumer there (true) or cancelled (false), now and after each reconnect. Deliveries that were on their
-     * way still arrive. */
-    void (*intake)(void *self, bool wanted);
+    /* How much is to be taken in, now and after each reconnect. Deliveries that were on their way when the consumer is
+     * cancelled still arrive. */
+    void (*intake)(void *self, enum intake wanted);
 };
 
 /* ---- store: PostgreSQL ------------------------------------------------------------------------------------------ */

@@ -13,6 +13,10 @@ enum {
     PAUSED_STARTS = 4,             /* calls a second to a Stripe that does not serve */
     PAUSED_SUBMITS = 8,            /* statements a second to a store that does not */
     PROBES_APART_US = 3500 * 1000, /* the longest that nobody asks, where the last one who did hangs */
+    FIRST_FEW = 5,                 /* requests that may go first, and another each so many seconds */
+    FIRST_EVERY = 2,
+    PARTING_US = 3500 * 1000,  /* how long a worker that is to end waits for what is away */
+    LATE_US = 8 * 1000 * 1000, /* an answer that is due may come so late; who waits for a suspect may not be read yet */
 };
 
 /* ---- Stripe ---- */
@@ -67,6 +71,16 @@ static void check_key(struct world *world, const struct stripe_exchange *exchang
     /* a request that is loaded again, as its configuration is another one now, walks its keys again */
     if (stripe_told_used_up(world, key, conduct_asker(exchange)) > 1)
         violate(world, message, "a key that is used up is not asked again", "%s", key);
+}
+
+/* Between a key that is used up and the next Stripe is asked what there is. */
+static void check_configuration_key(struct worker *worker, const struct stripe_exchange *exchange) {
+    const char *key = exchange->idempotency_key;
+    if (exchange->post && strcmp(exchange->path, "/v1/billing_portal/configurations") == 0 && !key)
+        violate(worker->world, NULL, "a configuration is made under a key", "%s", exchange->path);
+    else if (key && worker->used_up == hash_bytes(key, strlen(key)))
+        violate(worker->world, NULL, "a key that is used up is not asked again", "%s", key);
+    worker->used_up = 0;
 }
 
 static void check_deadline(struct world *world, const struct stripe_exchange *exchange) {
@@ -124,9 +138,8 @@ void promise_call(struct world *world, struct worker *worker, const struct strip
     if (endpoint == ENDPOINT_SESSIONS) {
         check_key(world, exchange);
         check_deadline(world, exchange);
-    } else if (exchange->post && strcmp(exchange->path, "/v1/billing_portal/configurations") == 0 &&
-               !exchange->idempotency_key)
-        violate(world, NULL, "a configuration is made under a key", "%s", exchange->path);
+    } else if (endpoint == ENDPOINT_CONFIGURATIONS)
+        check_configuration_key(worker, exchange);
 }
 
 /* ---- the database ---- */
@@ -174,11 +187,12 @@ static void check_intake(struct worker *worker) {
     bool down = false;
     for (size_t i = 0; i < LINKS; i++)
         down = down || portal->links[i].down;
-    if (down && worker->consumer.wanted)
+    bool consumes = worker->consumer.wanted != INTAKE_NONE;
+    if (down && consumes)
         violate(world, NULL, "the intake is closed in an outage", "%s still consumes", worker->name);
-    else if (!down && !worker->draining && !worker->consumer.wanted)
+    else if (!down && !worker->draining && !consumes)
         violate(world, NULL, "a worker goes on by itself", "%s does not consume, and knows of no outage", worker->name);
-    else if (worker->draining && worker->consumer.wanted)
+    else if (worker->draining && consumes)
         violate(world, NULL, "a worker that is to end takes in nothing more", "%s still consumes", worker->name);
     else if (!worker->database.up && !portal->links[LINK_STORE].down)
         violate(world, NULL, "the intake is closed in an outage", "%s does not know that the database is away",
@@ -203,6 +217,66 @@ static void check_hold(struct worker *worker) {
                 "in an outage what is in hand is given back after a while", "%s still has it", worker->name);
 }
 
+static const struct message *message_of_job(const struct job *job) {
+    return OWNER(job->delivery, const struct handed, delivery)->parcel->message;
+}
+
+/* What can't be finished, for something is away, is given back soon by a worker that is to end. */
+static void check_parting(struct worker *worker) {
+    const struct portal *portal = worker->portal;
+    uint64_t now = worker->world->clock.now;
+    const struct job *job;
+    if (!worker->draining || now - worker->told_to_end_at < PARTING_US || worker->stalled_until + PARTING_US > now)
+        return;
+    bool broker = is_down_since(worker, LINK_BROKER, PARTING_US), store = is_down_since(worker, LINK_STORE, PARTING_US);
+    bool stripe = is_down_since(worker, LINK_STRIPE, PARTING_US);
+    TAILQ_FOREACH(job, &portal->jobs, all)
+    if (!job->leaving && ((broker && job->state >= JOB_TO_PUBLISH && job->state <= JOB_REFUSED) ||
+                          (store && job->state < JOB_TO_PUBLISH) || (stripe && job->state == JOB_FOLLOWING)))
+        violate(worker->world, message_of_job(job), "a worker that is to end gives back what can't be finished",
+                "%s still has it after %.1f s", worker->name, (double)(now - worker->told_to_end_at) / 1e6);
+}
+
+static bool waits_for_session(const struct job *job) {
+    return job->state == JOB_HELD || job->state == JOB_CONFIGURING || job->state == JOB_FOLLOWING ||
+           job->state == JOB_CALLING;
+}
+
+/* While the store can keep the answer. */
+static void check_overdue(struct worker *worker) {
+    struct world *world = worker->world;
+    const struct job *job;
+    uint64_t late = promise_tolerance_us(world) + LATE_US;
+    if (worker->portal->links[LINK_STORE].down)
+        worker->store_down_at = world->clock.now;
+    if (worker->store_down_at + LATE_US > world->clock.now || worker->stalled_until + LATE_US > world->clock.now ||
+        world->scenario->faults_of_kind[FAULT_STORE_SLOW] > 0)
+        return;
+    TAILQ_FOREACH(job, &worker->portal->jobs, all) {
+        uint64_t deadline = message_deadline(world, message_of_job(job));
+        if (deadline > 0 && waits_for_session(job) && world_wall(world) > deadline + late &&
+            portal_now(worker->portal) > job->delivered_at + LATE_US)
+            violate(world, message_of_job(job), "what is in hand is answered at its deadline",
+                    "%s has it %.1f s after, in state %d", worker->name, (double)(world_wall(world) - deadline) / 1e6,
+                    (int)job->state);
+    }
+}
+
+/* Where sessions fail and reads serve, a read lets one request in, not a whole prefetch of them, to be held. */
+static void check_first(struct worker *worker) {
+    const struct portal *portal = worker->portal;
+    const struct job *job;
+    unsigned waiting = 0;
+    if (worker->half_since == 0 || worker->stalled_until + SECOND_US > worker->world->clock.now)
+        return;
+    TAILQ_FOREACH(job, &portal->jobs, all)
+    waiting += (job->state == JOB_CONFIGURING || job->state == JOB_FOLLOWING || job->state == JOB_CALLING) &&
+               job->delivered_at > worker->half_since + SECOND_US;
+    if (waiting > FIRST_FEW + worker->settings.hold_seconds / FIRST_EVERY)
+        violate(worker->world, NULL, "in an outage one request goes first", "%s has taken in %u", worker->name,
+                waiting);
+}
+
 static void check_probes(struct worker *worker) {
     struct world *world = worker->world;
     if (is_down_since(worker, LINK_STORE, PROBES_APART_US) && worker->database.up &&
@@ -224,7 +298,7 @@ static void check_state(struct worker *worker) {
     struct portal_state state;
     portal_state(worker->portal, &state);
     const struct link_pause *pauses[LINKS] = {&state.broker, &state.store, &state.stripe};
-    if (state.in_hand != worker->portal->in_hand || state.intake != worker->consumer.wanted)
+    if (state.in_hand != worker->portal->in_hand || state.intake != (worker->consumer.wanted != INTAKE_NONE))
         violate(world, NULL, "a worker says what it does", "%s does not", worker->name);
     for (size_t i = 0; i < LINKS; i++)
         if ((pauses[i]->cause != NULL) != worker->portal->links[i].down)
@@ -241,6 +315,9 @@ void promise_step(struct world *world) {
         if (!thorough)
             continue;
         check_hold(worker);
+        check_parting(worker);
+        check_overdue(worker);
+        check_first(worker);
         check_probes(worker);
         check_state(worker);
     }
@@ -282,7 +359,7 @@ static void check_worker(struct worker *worker) {
     const char *leak = find_leak(worker);
     if (leak)
         violate(world, NULL, "nothing is left when all is done", "%s has %s", worker->name, leak);
-    else if (!worker->consumer.wanted || !worker->consumer.there)
+    else if (worker->consumer.wanted == INTAKE_NONE || worker->consumer.there == INTAKE_NONE)
         violate(world, NULL, "a worker goes on by itself", "%s does not consume any more", worker->name);
 }
 

@@ -152,6 +152,18 @@ static void write_properties(struct handed *handed, const struct message *messag
     delivery->delivery_count = message->returns;
 }
 
+uint64_t message_deadline(const struct world *world, const struct message *message) {
+    const struct sending *plan = message->plan;
+    uint64_t seconds = world->scenario->settings.deadline_seconds;
+    if (plan->invalid != VALID)
+        return 0;
+    if (plan->deadline == DEADLINE_BODY || plan->deadline == DEADLINE_HEADER)
+        return deadline_of(message);
+    if (plan->deadline != DEADLINE_STAMPED || seconds == 0)
+        return 0;
+    return (WORLD_EPOCH + message->sent_at / SECOND_US + seconds) * SECOND_US;
+}
+
 struct handed *message_hand(struct world *world, struct message *message) {
     struct handed *handed = calloc(1, sizeof *handed);
     if (!handed)

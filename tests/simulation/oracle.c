@@ -23,7 +23,7 @@ static bool may_be_unavailable(const struct scenario *scenario) {
     unsigned outages = 0, others = 0;
     for (enum fault_kind kind = FAULT_STRIPE_RESETS; kind <= FAULT_STRIPE_LIES; kind++)
         if (kind == FAULT_STRIPE_RESETS || kind == FAULT_STRIPE_HANGS || kind == FAULT_STRIPE_BROKEN ||
-            kind == FAULT_STRIPE_DENIES || kind == FAULT_STRIPE_LIMITS)
+            kind == FAULT_STRIPE_HALF || kind == FAULT_STRIPE_DENIES || kind == FAULT_STRIPE_LIMITS)
             outages += scenario->faults_of_kind[kind];
         else
             others += scenario->faults_of_kind[kind];

@@ -71,8 +71,10 @@ static void deliver(struct worker *worker, struct message *message) {
     parcel->worker = worker;
     parcel->message = message;
     parcel->session = -1;
+    parcel->alone = consumer->there == INTAKE_ONE;
     TAILQ_INSERT_TAIL(&consumer->parcels, parcel, entry);
     consumer->unacked++;
+    consumer->alone += parcel->alone;
     message->state = MESSAGE_DELIVERED;
     uint64_t at = world->clock.now + chance_latency(&world->broker_chance, world->scenario->net_us);
     if (at < consumer->last_arrival)
@@ -81,12 +83,17 @@ static void deliver(struct worker *worker, struct message *message) {
     alarm_set(&world->clock, &parcel->alarm, at, arrive);
 }
 
+static bool has_room(const struct consumer *consumer, unsigned prefetch) {
+    if (!consumer->up || consumer->there == INTAKE_NONE || consumer->unacked >= prefetch)
+        return false;
+    return consumer->there == INTAKE_ALL || consumer->alone == 0;
+}
+
 /* The next consumer in turn that has room. */
 static struct worker *find_consumer(struct world *world) {
     for (unsigned i = 0; i < world->scenario->workers; i++) {
         struct worker *worker = &world->workers[(world->next_consumer + i) % world->scenario->workers];
-        const struct consumer *consumer = &worker->consumer;
-        if (consumer->up && consumer->there && consumer->unacked < world->scenario->settings.concurrency) {
+        if (has_room(&worker->consumer, world->scenario->settings.concurrency)) {
             world->next_consumer = worker->index + 1;
             return worker;
         }
@@ -110,6 +117,7 @@ static void settlement_arrives(struct alarm *alarm) {
     struct worker *worker = parcel->worker;
     TAILQ_REMOVE(&worker->consumer.parcels, parcel, entry);
     worker->consumer.unacked--;
+    worker->consumer.alone -= parcel->alone;
     settle(worker->world, parcel);
     parcel_free(parcel);
     queue_pump(worker->world);
@@ -150,7 +158,11 @@ void queue_settle(void *self, struct delivery *delivery, enum settlement settlem
 
 static void consumer_changes(struct alarm *alarm) {
     struct worker *worker = OWNER(alarm, struct worker, consumer.change);
+    struct parcel *parcel;
     worker->consumer.there = worker->consumer.wanted;
+    worker->consumer.alone = 0; /* what is in hand is from before */
+    TAILQ_FOREACH(parcel, &worker->consumer.parcels, entry)
+    parcel->alone = false;
     queue_pump(worker->world);
 }
 
@@ -161,11 +173,14 @@ static void change(struct worker *worker) {
                   world->clock.now + chance_latency(&world->broker_chance, world->scenario->net_us), consumer_changes);
 }
 
-void queue_intake(void *self, bool wanted) {
+void queue_intake(void *self, enum intake wanted) {
     struct worker *worker = self;
     if (worker_call_begins(worker))
         return;
-    TRACE(worker->world, NULL, "%s %s", worker->name, wanted ? "opens its intake" : "closes its intake");
+    TRACE(worker->world, NULL, "%s %s", worker->name,
+          wanted == INTAKE_ALL   ? "opens its intake"
+          : wanted == INTAKE_ONE ? "takes one in"
+                                 : "closes its intake");
     worker->consumer.wanted = wanted;
     change(worker);
     worker_call_ends(worker);
@@ -185,7 +200,7 @@ static void connected(struct alarm *alarm) {
         return;
     }
     worker->consumer.up = true;
-    worker->consumer.there = false;
+    worker->consumer.there = INTAKE_NONE;
     TRACE(world, NULL, "%s is connected to consume", worker->name);
     change(worker);
     broker_report(worker, NULL);
@@ -195,8 +210,9 @@ void consumer_begin(struct worker *worker) {
     struct world *world = worker->world;
     TAILQ_INIT(&worker->consumer.parcels);
     TAILQ_INIT(&worker->consumer.lost);
-    worker->consumer.unacked = 0;
-    worker->consumer.wanted = worker->consumer.there = worker->consumer.up = false;
+    worker->consumer.unacked = worker->consumer.alone = 0;
+    worker->consumer.wanted = worker->consumer.there = INTAKE_NONE;
+    worker->consumer.up = false;
     alarm_set(&world->clock, &worker->consumer.connect,
               world->clock.now + chance_latency(&world->broker_chance, 4 * world->scenario->net_us), connected);
 }
@@ -219,13 +235,14 @@ static void take_back(struct worker *worker, bool orderly) {
         parcel->handed->delivery.lost = true;
         TAILQ_INSERT_HEAD(&worker->consumer.lost, parcel, entry);
     }
-    worker->consumer.unacked = 0;
+    worker->consumer.unacked = worker->consumer.alone = 0;
 }
 
 void consumer_lose(struct worker *worker, bool tell) {
     struct world *world = worker->world;
     bool was_up = worker->consumer.up;
-    worker->consumer.up = worker->consumer.there = false;
+    worker->consumer.up = false;
+    worker->consumer.there = INTAKE_NONE;
     alarm_unset(&world->clock, &worker->consumer.change);
     take_back(worker, worker->ending);
     if (tell && was_up) {

@@ -29,6 +29,7 @@ static const char *const fault_names[FAULT_KINDS] = {
     [FAULT_STRIPE_RESETS] = "stripe-resets",
     [FAULT_STRIPE_HANGS] = "stripe-hangs",
     [FAULT_STRIPE_BROKEN] = "stripe-broken",
+    [FAULT_STRIPE_HALF] = "stripe-half",
     [FAULT_STRIPE_DENIES] = "stripe-denies",
     [FAULT_STRIPE_FLAKY] = "stripe-flaky",
     [FAULT_STRIPE_FINAL] = "stripe-final",

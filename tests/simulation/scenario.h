@@ -90,6 +90,7 @@ enum fault_kind {
     FAULT_STRIPE_RESETS,
     FAULT_STRIPE_HANGS,
     FAULT_STRIPE_BROKEN,
+    FAULT_STRIPE_HALF, /* no session is made, while reads serve */
     FAULT_STRIPE_DENIES,
     FAULT_STRIPE_FLAKY,
     FAULT_STRIPE_FINAL,

@@ -392,6 +392,8 @@ static struct result serve_keyed(struct world *world, struct call *call, enum mi
 static bool fail_before(struct world *world, struct call *call, struct result *result) {
     struct chance *chance = &world->stripe_chance;
     bool flaky = world_has(world, FAULT_STRIPE_FLAKY) && chance_in(chance, 1, 4);
+    bool half =
+        world_has(world, FAULT_STRIPE_HALF) && call->post && strcmp(call->path, "/v1/billing_portal/sessions") == 0;
     if (world_has(world, FAULT_STRIPE_RESETS) || (flaky && chance_in(chance, 1, 4)))
         call->error = chance_in(chance, 1, 2) ? -ECONNREFUSED : -ECONNRESET;
     else if (world_has(world, FAULT_STRIPE_HANGS)) {
@@ -403,7 +405,7 @@ static bool fail_before(struct world *world, struct call *call, struct result *r
         *result = failure(429, "invalid_request_error", "rate_limit", "");
         if (chance_in(chance, 1, 2))
             call->retry_after_ms = (int64_t)chance_below(chance, 4) * 1500;
-    } else if (world_has(world, FAULT_STRIPE_BROKEN) || (flaky && chance_in(chance, 1, 3))) {
+    } else if (world_has(world, FAULT_STRIPE_BROKEN) || half || (flaky && chance_in(chance, 1, 3))) {
         *result = failure(chance_in(chance, 1, 2) ? 500 : 503, "api_error", "", "");
         if (chance_in(chance, 1, 3))
             result->kind = BODY_HTML;

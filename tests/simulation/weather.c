@@ -130,6 +130,8 @@ static void over(struct alarm *alarm) {
     TRACE(world, NULL, "fault: %s is over", fault_name(run->fault->kind));
     if (run->fault->kind == FAULT_BLOCKED && world->weather[FAULT_BLOCKED] == 0)
         unblock_all(world);
+    for (unsigned i = 0; i < world->scenario->workers && world->weather[FAULT_STRIPE_HALF] == 0; i++)
+        world->workers[i].half_since = 0;
 }
 
 static void come(struct alarm *alarm) {

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "portal/event.h"
 #include "world.h"
@@ -85,6 +86,9 @@ static void host_soon(void *self) {
 static void host_event(void *self, const struct event *event) {
     struct worker *worker = self;
     worker->world->statistics->events[event->kind]++;
+    if (event->kind == EVENT_PAUSED && strcmp(event->link, "stripe") == 0 && worker->half_since == 0 &&
+        world_has(worker->world, FAULT_STRIPE_HALF))
+        worker->half_since = host_now(worker);
     TRACE(worker->world, NULL, "%s says: %s %s %s %s %s %u", worker->name, trace_event_name(event->kind),
           event->request_id ? event->request_id : "", event->link ? event->link : "", event->code ? event->code : "",
           event->text ? event->text : "", event->count);

@@ -74,6 +74,7 @@ struct parcel {
     struct handed *handed; /* NULL: on its way to the worker, or settled */
     struct alarm alarm;    /* its arrival, or that of its settlement */
     bool arrived, settled;
+    bool alone; /* came under INTAKE_ONE */
     enum settlement settlement;
     unsigned ordinal; /* among the deliveries of its message */
     TAILQ_ENTRY(parcel) entry;
@@ -89,10 +90,12 @@ struct parcel {
 TAILQ_HEAD(parcels, parcel);
 
 struct consumer {
-    bool up, wanted, there;
+    bool up;
+    enum intake wanted, there;
     struct parcels parcels; /* not yet settled with the broker */
     struct parcels lost;    /* the core still has them */
     unsigned unacked;
+    unsigned alone; /* of those, what came under INTAKE_ONE */
     struct alarm connect, change;
     uint64_t last_arrival, last_settlement;
 };
@@ -197,6 +200,9 @@ struct worker {
     uint64_t second; /* the second that is counted now */
     unsigned starts, submits, wakes;
     uint64_t started_at, submitted_at; /* a call to Stripe, a statement: the last of them */
+    uint64_t used_up;                  /* the key of a configuration that it was told of last, hashed; 0: it went on */
+    uint64_t store_down_at;            /* when the core last knew it to be, on the world's clock */
+    uint64_t half_since; /* when it found that no session is made, by its own clock; 0: it need not know */
 };
 
 /* ---- Stripe's and the database's memory ---- */
@@ -319,11 +325,13 @@ void consumer_begin(struct worker *worker);
 void consumer_lose(struct worker *worker, bool tell);
 void consumer_end(struct worker *worker); /* after the core is gone */
 void queue_settle(void *self, struct delivery *delivery, enum settlement settlement);
-void queue_intake(void *self, bool wanted);
+void queue_intake(void *self, enum intake wanted);
 
 /* ---- message.c: what a message looks like ---- */
 
 struct handed *message_hand(struct world *world, struct message *message);
+/* The deadline that it says, in itself or by its timestamp; microseconds since 1970, 0: none. */
+uint64_t message_deadline(const struct world *world, const struct message *message);
 
 /* ---- outbox.c: the connections that publish ---- */
 

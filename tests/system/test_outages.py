@@ -147,6 +147,27 @@ def test_what_is_in_hand_too_long_is_given_back(service):
     see_it_resume(service, sent)
 
 
+def test_while_sessions_fail_a_read_that_serves_lets_in_one_and_not_all(service):
+    """What was given back does not come again as a whole, to be held and given back again."""
+    service.emulator.product()
+    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
+    teams = service.teams(5)
+    worker = service.worker = service.start_worker(PORTAL_CONCURRENCY=20, PORTAL_HOLD_SECONDS=3)
+    assert service.ask({"team_id": teams[0], "fresh": True})["outcome"] == "created"
+    service.emulator.fault("/v1/billing_portal/sessions", status=503, save=False)
+    sent = send(service, 50, teams)
+    wait_until(lambda: said(worker, "20 requests were given back"), "the first ones to be given back")
+    most, ends = 0, time.monotonic() + 5
+    while time.monotonic() < ends:
+        time.sleep(0.2)
+        most = max(most, 50 - waiting(service)[0])
+    print(f"at most {most} in hand after that")
+    assert 1 <= most <= 6, "somebody is always asking, and not everybody"
+    service.before = absorb(service)
+    service.emulator.clear_faults()
+    see_it_resume(service, sent)
+
+
 # ---- PostgreSQL ----
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_retries_are_spent_only_while_stripe_serves_others(quick):
     assert (reply["outcome"], reply["status"], reply["error"]["code"]) == ("failed", 503, "stripe_unavailable")
     assert reply["error"]["retryable"] is True
     calls = calls_of(quick, sent)
-    assert 4 <= len(calls) <= 10, "STRIPE_MAX_RETRIES is 3, and not every failure counts"
+    assert 4 <= len(calls) <= 20, "STRIPE_MAX_RETRIES is 3, and only failures between which others were served count"
     [letter] = quick.wait_dead_letters()
     assert letter.headers["x-portal-reason"] == "stripe_unavailable" and letter.raw == sent.body
     assert letter.headers["x-portal-attempts"] == len(calls)

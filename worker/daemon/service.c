@@ -21,8 +21,6 @@ enum {
     FAREWELL_US = 1000000,  /* for the last sign of life */
     CLOSE_MS = 2000,
     LEEWAY_SECONDS = 15, /* what ending may take beyond the drain */
-    PAUSED_SECONDS =
-        5, /* of drain, while a link is away: what is in hand is soon given to a worker that is better off */
 };
 
 enum stage { RUNNING, DRAINING, HURRYING, PARTING };
@@ -120,8 +118,6 @@ static int drain(struct service *service) {
     uint64_t seconds = service->settings->drain_seconds;
     service->stage = DRAINING;
     portal_state(service->portal, &state);
-    if ((state.broker.cause || state.store.cause || state.stripe.cause) && seconds > PAUSED_SECONDS)
-        seconds = PAUSED_SECONDS;
     log_message(service->log, LOG_NOTICE, MESSAGE_STOPPING, "stopping: %u requests in hand, at most %llu s for them",
                 state.in_hand, (unsigned long long)seconds);
     (void)sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu",

@@ -49,10 +49,12 @@ static int consumer_stop(struct consumer *consumer) {
 }
 
 /* How large a subscription may be begun now; 0: none. A few, not one for each message that is settled. */
-static unsigned consumer_room(const struct consumer *consumer) {
+static unsigned consumer_room(const struct consumer *consumer, enum intake wanted) {
     unsigned prefetch = consumer->connection.broker->settings.prefetch;
     unsigned taken = consumer->granted + consumer->old;
     unsigned left = taken < prefetch ? prefetch - taken : 0;
+    if (wanted != INTAKE_ALL)
+        return wanted == INTAKE_ONE && consumer->live == 0 && left > 0 ? 1 : 0;
     return consumer->live == 0 || consumer->old == 0 || left >= prefetch / 4 ? left : 0;
 }
 
@@ -88,13 +90,15 @@ static void consumer_begin(struct consumer *consumer, unsigned room) {
 /* Moves towards what is wanted, one step at a time: the broker answers each before the next is taken. */
 static void consumer_reconcile(struct consumer *consumer) {
     /* Only consuming tells whether the user may. */
-    bool wanted = consumer->wanted || consumer->connection.unproven;
+    enum intake wanted = consumer->wanted;
+    if (wanted == INTAKE_NONE && consumer->connection.unproven)
+        wanted = INTAKE_ONE;
     if (consumer->state == CONSUMER_SIZED && connection_room(&consumer->connection) && consumer_start(consumer) >= 0)
         consumer_await(consumer, CONSUMER_STARTING);
     if (consumer->state != CONSUMER_SETTLED)
         return;
-    unsigned room = wanted ? consumer_room(consumer) : 0;
-    bool stop = !wanted && consumer->live > 0;
+    unsigned room = consumer_room(consumer, wanted);
+    bool stop = wanted == INTAKE_NONE && consumer->live > 0;
     if ((room == 0 && !stop) || !connection_room(&consumer->connection))
         return;
     if (room > 0)
@@ -133,7 +137,7 @@ static void consumer_answered(struct consumer *consumer) {
         stall_look(&consumer->connection);
 }
 
-void consumer_intake(struct consumer *consumer, bool wanted) {
+void consumer_intake(struct consumer *consumer, enum intake wanted) {
     consumer->wanted = wanted;
     consumer_reconcile(consumer);
 }

@@ -221,7 +221,7 @@ void message_clear(struct message *message);
 
 struct consumer {
     struct connection connection; /* first, so that one can be had from the other */
-    bool wanted;
+    enum intake wanted;
     /* What the broker has yet to answer: a prefetch, a subscription, or that all are cancelled. Sized: the prefetch is
      * set, its subscription is to be sent. */
     enum consumer_state {
@@ -248,7 +248,7 @@ struct consumer {
 
 int consumer_init(struct consumer *consumer, struct broker *broker);
 void consumer_clear(struct consumer *consumer);
-void consumer_intake(struct consumer *consumer, bool wanted);
+void consumer_intake(struct consumer *consumer, enum intake wanted);
 void consumer_settle(struct consumer *consumer, struct delivery *delivery, enum settlement settlement);
 void consumer_flush(struct consumer *consumer); /* sends the settlements that wait, as far as there is room */
 

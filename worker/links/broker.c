@@ -74,7 +74,7 @@ static void broker_settle(void *self, struct delivery *delivery, enum settlement
     consumer_settle(&broker->consumer, delivery, settlement);
 }
 
-static void broker_intake(void *self, bool wanted) {
+static void broker_intake(void *self, enum intake wanted) {
     struct broker *broker = self;
     consumer_intake(&broker->consumer, wanted);
 }

@@ -165,7 +165,7 @@ static void saved(struct store_task *task, enum store_status status) {
     if (status == STORE_DONE) {
         portal_note_database_time(portal, task->database_now);
         note_served(portal);
-        portal->links[LINK_STORE].proven = true;
+        link_proven(portal, LINK_STORE);
         if (portal->store_trial)
             store_trial_passed(portal);
         if (batch->limit < BATCH_MAX)

@@ -255,6 +255,13 @@ static void fail_asker(struct configuration *configuration, enum code code, cons
     release(configuration);
 }
 
+static void use_next_key(struct configuration *configuration, const struct refusal *refusal) {
+    if (++configuration->key_number < KEY_NUMBERS_MAX)
+        list(configuration); /* what the key was used for may be there */
+    else
+        fail(configuration, CODE_STRIPE_UNAVAILABLE, refusal);
+}
+
 /* Everything that is not a usable answer. Result: whether it was one. */
 static bool call_did(struct configuration *configuration, enum errand_end end, const struct refusal *refusal) {
     switch (end) {
@@ -269,15 +276,12 @@ static bool call_did(struct configuration *configuration, enum errand_end end, c
             fail(configuration, CODE_STRIPE_ERROR, refusal);
         return false;
     case ERRAND_USED_UP:
-        if (++configuration->key_number < KEY_NUMBERS_MAX) {
-            list(configuration); /* what the key was used for may be there */
-            return false;
-        }
-        /* fall through */
+        use_next_key(configuration, refusal);
+        return false;
     case ERRAND_SPENT:
-        break;
+        fail(configuration, CODE_STRIPE_UNAVAILABLE, refusal);
+        return false;
     }
-    fail(configuration, CODE_STRIPE_UNAVAILABLE, refusal);
     return false;
 }
 
@@ -478,7 +482,10 @@ static void written(struct errand *errand, enum errand_end end, const json_t *an
     const char *id = json_string_value(json_object_get(answer, "id"));
     if (!id || !request_is_stripe_id(id, "bpc_")) {
         (void)verdict_misbehaved(&wrong, "the configuration has no id bpc_…");
-        errand_retry(errand, &wrong);
+        if (errand_replayed(errand)) /* and never will have under this key */
+            use_next_key(configuration, &wrong);
+        else
+            errand_retry(errand, &wrong);
         return;
     }
     portal_tell(configuration->portal, &(struct event){.kind = EVENT_CONFIGURATION,

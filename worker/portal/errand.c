@@ -102,12 +102,8 @@ static void wait_and_retry(struct errand *errand, int64_t retry_after_ms) {
     timers_set(&portal->timers, &errand->timer, portal_now(portal) + wait_us);
 }
 
-/* The maximum counts only where Stripe served others since it last failed: an outage for all is waited out, not given
- * up. That somebody else of the fleet is just calling under the same key is no failure at all: the answer will be there
- * in a moment. */
-static void fail(struct errand *errand, const struct refusal *refusal) {
-    bool in_use = strcmp(refusal->code, "idempotency_key_in_use") == 0;
-    errand->counted += !in_use && errand->portal->calls.served > errand->served_before;
+static void fail(struct errand *errand, const struct refusal *refusal, bool counts) {
+    errand->counted += counts;
     errand->served_before = errand->portal->calls.served;
     if (errand->counted > errand->portal->settings.stripe_max_retries)
         errand->done(errand, ERRAND_SPENT, NULL, refusal);
@@ -122,8 +118,16 @@ void errand_retry(struct errand *errand, const struct refusal *refusal) {
                                                 .link = endpoint_name(errand->endpoint),
                                                 .stripe_request_id = refusal->request_id,
                                                 .status = refusal->status});
-    fail(errand, refusal);
+    fail(errand, refusal, true); /* Stripe is at work */
     portal_turn_soon(errand->portal);
+}
+
+/* The maximum counts only where Stripe served others since it last failed: an outage for all is waited out, not given
+ * up. That somebody else of the fleet is just calling under the same key is no failure at all: the answer will be there
+ * in a moment. */
+static bool counts(const struct errand *errand, const struct refusal *refusal) {
+    bool in_use = strcmp(refusal->code, "idempotency_key_in_use") == 0;
+    return !in_use && errand->portal->calls.served > errand->served_before;
 }
 
 /* ---- the exchange ---- */
@@ -162,16 +166,16 @@ static void ended(struct stripe_exchange *exchange) {
 
     switch (verdict) {
     case VERDICT_DONE:
-        health_served(portal);
+        health_served(portal, errand->endpoint);
         errand->done(errand, ERRAND_DONE, answer, &refusal);
         break;
     case VERDICT_REFUSED:
-        health_served(portal);
+        health_served(portal, errand->endpoint);
         errand->done(errand, ERRAND_REFUSED, NULL, &refusal);
         break;
     case VERDICT_USED_UP:
         if (exchange->status < 500) /* a failure that Stripe remembers says nothing of how it is now */
-            health_alive(portal);
+            health_answered(portal, errand->endpoint);
         errand->done(errand, ERRAND_USED_UP, NULL, &refusal);
         break;
     case VERDICT_DENIED:
@@ -179,7 +183,7 @@ static void ended(struct stripe_exchange *exchange) {
         move(errand, &portal->calls.ready);
         break;
     case VERDICT_SLOW:
-        health_alive(portal);
+        health_answered(portal, errand->endpoint);
         if (exchange->retry_after_ms < 0)
             exchange->retry_after_ms = SLOW_DOWN_MS;
         limits_slow_down(portal, errand->endpoint, (uint64_t)exchange->retry_after_ms * 1000);
@@ -187,10 +191,10 @@ static void ended(struct stripe_exchange *exchange) {
         break;
     case VERDICT_RETRY:
         if (exchange->status == 409)
-            health_alive(portal);
+            health_answered(portal, errand->endpoint);
         else
             health_failed(portal, &refusal, false);
-        fail(errand, &refusal);
+        fail(errand, &refusal, counts(errand, &refusal));
         break;
     }
     json_decref(answer);
@@ -200,7 +204,7 @@ void errand_start(struct errand *errand) {
     struct portal *portal = errand->portal;
     move(errand, &portal->calls.underway);
     portal->calls.underway_count++;
-    if (portal->calls.trial)
+    if (!portal->links[LINK_STRIPE].proven)
         portal->calls.trying = errand;
     if (errand->attempts++ == 0)
         errand->served_before = portal->calls.served;
@@ -274,11 +278,15 @@ static struct errand *pick(struct portal *portal) {
 
 void calls_pump(struct portal *portal) {
     struct calls *calls = &portal->calls;
+    const struct link_state *link = &portal->links[LINK_STRIPE];
     struct errand *errand;
-    if (portal->links[LINK_STRIPE].down)
+    if (link->down) {
+        if (health_takes_errand(portal))
+            errand_start(TAILQ_FIRST(&calls->ready));
         return;
+    }
     while (!TAILQ_EMPTY(&calls->ready) && calls->underway_count < portal->settings.stripe_concurrency) {
-        if (calls->trial && calls->trying && portal_now(portal) - calls->trying->started_at < TRIAL_US) {
+        if (!link->proven && calls->trying && portal_now(portal) - calls->trying->started_at < TRIAL_US) {
             limits_wake_at(portal, calls->trying->started_at + TRIAL_US);
             break;
         }

@@ -78,12 +78,12 @@ struct calls {
     struct timer due; /* the next send time */
 
     /* the link's health */
-    uint64_t served;        /* errands that Stripe answered, for good or bad */
-    uint64_t served_at;     /* when the last of them ended */
-    unsigned failures;      /* in a row */
-    bool trial;             /* one call at a time until one is served */
-    struct errand *trying;  /* that one */
-    bool probe_with_errand; /* whose turn it is: a waiting request or a cheap read */
+    uint64_t served;       /* sessions that Stripe made or refused */
+    uint64_t served_at;    /* when it last answered a call for one, if only to say "later" */
+    unsigned failures;     /* since then */
+    struct errand *trying; /* one call at a time, while the link is not proven */
+    unsigned probes;
+    bool errand_asks; /* it is a waiting request's turn to probe */
     bool probe_underway;
     struct stripe_exchange probe;
     uint64_t probed_at;
@@ -102,11 +102,14 @@ const char *endpoint_name(enum endpoint endpoint);
 /* ---- health.c: whether Stripe serves ---- */
 
 void health_init(struct portal *portal);
-void health_served(struct portal *portal);
+/* It did what was asked, or refused it for good. */
+void health_served(struct portal *portal, enum endpoint endpoint);
 /* No answer, or one that says Stripe is unwell; `refused`: the worker's key is. */
 void health_failed(struct portal *portal, const struct refusal *refusal, bool denied);
 /* Stripe answered, if only to say "later". */
-void health_alive(struct portal *portal);
+void health_answered(struct portal *portal, enum endpoint endpoint);
+/* While the link is down: whether the next to probe is a waiting request, which takes its turn. */
+bool health_takes_errand(struct portal *portal);
 /* A call began: should it hang, somebody has to notice. */
 void health_watch(struct portal *portal);
 

@@ -1,5 +1,7 @@
-/* health.c — whether Stripe serves. Failures in a row without a success pause the intake; then somebody asks once a
- * second, by turns a waiting request and a cheap read, so that one request which always fails can't keep it paused. */
+/* health.c — whether Stripe does what requests need: sessions. Failures in a row without a success pause the intake;
+ * then somebody asks once a second. A request that waits knows best, each in its turn, and one that is served opens the
+ * intake. A cheap read shows only that Stripe is there: it lets one request in to try its luck, so that those in hand,
+ * which may be the ones that always fail, can't keep it paused. */
 #include <stdio.h>
 #include <string.h>
 
@@ -11,13 +13,14 @@ enum {
     PROBE_US = 900 * 1000,      /* between probes: at most 1 s apart */
     STALL_US = 5 * 1000 * 1000, /* nothing came back for that long: a cheap read tells */
     HUNG_US = 2 * 1000 * 1000,  /* while it is down, a probe older than that gives way to a new one */
+    YOUNG_US = 1000 * 1000,     /* a request that asks is given that long before a read does */
+    READ_EVERY = 10,            /* of the probes, while several requests wait */
 };
 
 static void go_down(struct portal *portal, const char *cause) {
     struct calls *calls = &portal->calls;
     struct errand *errand;
     link_down(portal, LINK_STRIPE, cause);
-    calls->trial = true;
     /* whoever backs off waits for the link instead */
     while ((errand = TAILQ_FIRST(&calls->waiting))) {
         timers_unset(&portal->timers, &errand->timer);
@@ -27,23 +30,30 @@ static void go_down(struct portal *portal, const char *cause) {
         timers_set(&portal->timers, &calls->probe_timer, portal_now(portal) + PROBE_US);
 }
 
-void health_served(struct portal *portal) {
-    struct calls *calls = &portal->calls;
-    calls->served++;
-    calls->trial = false;
-    health_alive(portal);
-    portal->links[LINK_STRIPE].proven = true;
-}
-
-void health_alive(struct portal *portal) {
-    struct calls *calls = &portal->calls;
-    calls->served_at = portal_now(portal);
-    calls->failures = 0;
-    timers_unset(&portal->timers, &calls->probe_timer);
+/* It is there, which says nothing yet of sessions. */
+static void come_up(struct portal *portal) {
     if (!portal->links[LINK_STRIPE].down)
         return;
+    portal->calls.errand_asks = false;
+    timers_unset(&portal->timers, &portal->calls.probe_timer);
     link_up(portal, LINK_STRIPE);
     errands_restart(portal, HUNG_US); /* they would keep slots, and the one that goes first */
+}
+
+void health_answered(struct portal *portal, enum endpoint endpoint) {
+    if (endpoint == ENDPOINT_SESSIONS) {
+        portal->calls.served_at = portal_now(portal);
+        portal->calls.failures = 0;
+    }
+    come_up(portal);
+}
+
+void health_served(struct portal *portal, enum endpoint endpoint) {
+    health_answered(portal, endpoint);
+    if (endpoint != ENDPOINT_SESSIONS)
+        return;
+    portal->calls.served++;
+    link_proven(portal, LINK_STRIPE);
 }
 
 void health_failed(struct portal *portal, const struct refusal *refusal, bool denied) {
@@ -59,7 +69,7 @@ void health_failed(struct portal *portal, const struct refusal *refusal, bool de
         (void)snprintf(cause, sizeof cause, "Stripe does not serve: %s%.200s", status, said);
     calls->failures++;
     bool quiet = portal_now(portal) - calls->served_at >= QUIET_US;
-    if (denied || calls->trial || portal->links[LINK_STRIPE].down || (calls->failures >= FAILURES_MIN && quiet))
+    if (denied || !portal->links[LINK_STRIPE].proven || (calls->failures >= FAILURES_MIN && quiet))
         go_down(portal, cause);
 }
 
@@ -76,7 +86,7 @@ static void probed(struct stripe_exchange *exchange) {
     case VERDICT_REFUSED:
     case VERDICT_SLOW:
     case VERDICT_USED_UP:
-        health_alive(portal);
+        come_up(portal);
         break;
     case VERDICT_DENIED:
         health_failed(portal, &refusal, true);
@@ -104,17 +114,37 @@ static void read_cheaply(struct portal *portal) {
     portal->stripe.start(portal->stripe.self, &calls->probe);
 }
 
+/* The one that waits longest can be asked with, and has not just failed to get a send time. */
+static bool is_turn_of_errand(const struct portal *portal) {
+    const struct calls *calls = &portal->calls;
+    const struct errand *errand = TAILQ_FIRST(&calls->ready);
+    if (!errand || calls->trying || calls->errand_asks || calls->underway_count >= portal->settings.stripe_concurrency)
+        return false;
+    unsigned waiting = portal->counts[JOB_CONFIGURING] + portal->counts[JOB_FOLLOWING] + portal->counts[JOB_CALLING];
+    return calls->probes % (waiting > 1 ? READ_EVERY : 2) != 0;
+}
+
 static void probe(struct timer *timer) {
     struct calls *calls = (struct calls *)((char *)timer - offsetof(struct calls, probe_timer));
     struct portal *portal = calls->buckets[0].portal;
-    struct errand *errand = TAILQ_FIRST(&calls->ready);
     timers_set(&portal->timers, timer, portal_now(portal) + PROBE_US);
-    calls->probe_with_errand = !calls->probe_with_errand;
-    if (calls->probe_with_errand && errand && !calls->trying &&
-        calls->underway_count < portal->settings.stripe_concurrency && limits_take(portal, errand->endpoint, 1))
-        errand_start(errand);
+    if (calls->trying && portal_now(portal) - calls->trying->started_at < YOUNG_US)
+        return;
+    calls->probes++;
+    calls->errand_asks = is_turn_of_errand(portal);
+    if (calls->errand_asks)
+        portal_turn_soon(portal);
     else
         read_cheaply(portal);
+}
+
+bool health_takes_errand(struct portal *portal) {
+    struct calls *calls = &portal->calls;
+    const struct errand *errand = TAILQ_FIRST(&calls->ready);
+    if (!calls->errand_asks || !errand || !limits_take(portal, errand->endpoint, 1))
+        return false;
+    calls->errand_asks = false;
+    return true;
 }
 
 /* ---- stalls ---- */

@@ -8,7 +8,9 @@
 enum {
     MINUTE_US = 60 * 1000 * 1000,
     STORE_RETRY_US = 900 * 1000, /* probes at most 1 s apart */
-    FLAP_US = 10 * 1000 * 1000,  /* one that falls so soon after it came back was not back */
+    FLAP_US = 40 * 1000 * 1000,  /* one that falls so soon after it let a request in, and did nothing for any, was not
+                                    back; longer than a call to Stripe hangs */
+    PARTING_US = 1000 * 1000,    /* what a worker that is to end gives an outage to be over */
     TRIAL_US = 1000 * 1000,      /* a first request that takes longer does not keep the others waiting */
 };
 
@@ -55,10 +57,19 @@ static void minute_passed(struct timer *timer) {
     tell_pause((struct link_state *)((char *)timer - offsetof(struct link_state, minute)), false);
 }
 
+/* Stripe may be back and yet do nothing of what requests need: one at a time, until one got its due. What the store
+ * failed to do is tried itself before it counts as back. */
+static enum intake wanted_intake(const struct portal *portal) {
+    enum intake wanted = portal->draining ? INTAKE_NONE : INTAKE_ALL;
+    for (size_t i = 0; i < LINKS; i++) {
+        if (portal->links[i].down)
+            return INTAKE_NONE;
+    }
+    return wanted == INTAKE_ALL && !portal->links[LINK_STRIPE].proven ? INTAKE_ONE : wanted;
+}
+
 void links_set_intake(struct portal *portal) {
-    bool wanted = !portal->draining;
-    for (size_t i = 0; i < LINKS; i++)
-        wanted = wanted && !portal->links[i].down;
+    enum intake wanted = wanted_intake(portal);
     if (wanted == portal->intake)
         return;
     portal->intake = wanted;
@@ -80,6 +91,22 @@ static uint64_t held_until(const struct job *job, uint64_t since) {
     return from + job->portal->settings.hold_seconds * SECOND;
 }
 
+/* A worker that is to end gives an outage no more than a moment. */
+static uint64_t parting_at(const struct portal *portal, uint64_t since) {
+    if (!portal->draining)
+        return UINT64_MAX;
+    return (portal->draining_since > since ? portal->draining_since : since) + PARTING_US;
+}
+
+/* Whether it gets no further, as it is. */
+static bool is_stuck(const struct job *job) {
+    const struct link_state *links = job->portal->links;
+    bool answered = job->state >= JOB_TO_PUBLISH;
+    bool at_stripe = job->state == JOB_CONFIGURING || job->state == JOB_FOLLOWING || job->state == JOB_CALLING;
+    return (answered && links[LINK_BROKER].down) || (!answered && links[LINK_STORE].down) ||
+           (at_stripe && links[LINK_STRIPE].down);
+}
+
 void links_set_hold(struct portal *portal) {
     uint64_t since = held_since(portal), now = portal_now(portal);
     const struct job *oldest = TAILQ_FIRST(&portal->jobs);
@@ -87,8 +114,10 @@ void links_set_hold(struct portal *portal) {
         timers_unset(&portal->timers, &portal->hold);
         return;
     }
-    uint64_t until = held_until(oldest, since);
-    if (until <= now) /* the store has it still: looked at again, and not put off by who asks meanwhile */
+    uint64_t until = held_until(oldest, since), parting = parting_at(portal, since);
+    if (parting < until)
+        until = parting;
+    if (until <= now) /* some are there still: looked at again, and not put off by who asks meanwhile */
         until = portal->hold.set && portal->hold.at < now + SECOND ? portal->hold.at : now + SECOND;
     timers_set(&portal->timers, &portal->hold, until);
 }
@@ -98,9 +127,10 @@ static void held_too_long(struct timer *timer) {
     struct job *job = TAILQ_FIRST(&portal->jobs), *next;
     uint64_t since = held_since(portal), now = portal_now(portal);
     unsigned before = portal->in_hand;
-    for (; job && held_until(job, since) <= now; job = next) {
+    for (; job; job = next) {
         next = TAILQ_NEXT(job, all);
-        job_give_back(job);
+        if (held_until(job, since) <= now || (parting_at(portal, since) <= now && is_stuck(job)))
+            job_give_back(job);
     }
     if (portal->in_hand < before)
         portal_tell(portal, &(struct event){.kind = EVENT_GIVEN_BACK, .count = before - portal->in_hand});
@@ -113,8 +143,9 @@ void link_down(struct portal *portal, enum link_id link, const char *cause) {
     bool fresh = !state->down;
     if (fresh) {
         state->since = now;
-        if (state->proven || now - state->up_at > FLAP_US)
+        if (state->proven)
             state->held_since = now;
+        timers_unset(&portal->timers, &state->unfallen);
         state->down = true;
         state->proven = false;
     }
@@ -133,7 +164,6 @@ void link_up(struct portal *portal, enum link_id link) {
     if (!state->down)
         return;
     state->down = false;
-    state->up_at = portal_now(portal);
     state->proven = link == LINK_BROKER; /* the others have to show it */
     timers_unset(&portal->timers, &state->minute);
     portal_tell(portal, &(struct event){.kind = EVENT_RESUMED,
@@ -145,6 +175,31 @@ void link_up(struct portal *portal, enum link_id link) {
     links_set_hold(portal);
     links_set_intake(portal);
     portal_turn_soon(portal);
+}
+
+void link_proven(struct portal *portal, enum link_id link) {
+    struct link_state *state = &portal->links[link];
+    if (state->down || state->proven)
+        return;
+    state->proven = true;
+    timers_unset(&portal->timers, &state->unfallen);
+    links_set_intake(portal);
+    portal_turn_soon(portal);
+}
+
+void links_note_delivery(struct portal *portal) {
+    for (size_t i = 0; i < LINKS; i++) {
+        struct link_state *state = &portal->links[i];
+        if (!state->down && !state->proven && !state->unfallen.set)
+            timers_set(&portal->timers, &state->unfallen, portal_now(portal) + FLAP_US);
+    }
+    if (portal->intake == INTAKE_NONE)
+        links_set_hold(portal); /* it was on its way when the consumer was cancelled */
+}
+
+static void has_not_fallen(struct timer *timer) {
+    const struct link_state *state = (struct link_state *)((char *)timer - offsetof(struct link_state, unfallen));
+    link_proven(state->portal, (enum link_id)(state - state->portal->links));
 }
 
 /* ---- the store's errors that are no loss of the connection ---- */
@@ -171,6 +226,7 @@ void store_trial_loaded(struct portal *portal) {
 void store_trial_passed(struct portal *portal) {
     portal->store_trial = false;
     timers_unset(&portal->timers, &portal->trial_end);
+    link_proven(portal, LINK_STORE);
     portal_turn_soon(portal);
 }
 
@@ -236,7 +292,8 @@ void portal_connected(struct portal *portal, const char *link) {
 
 void links_init(struct portal *portal) {
     for (size_t i = 0; i < LINKS; i++)
-        portal->links[i] = (struct link_state){.portal = portal, .minute.fire = minute_passed, .proven = true};
+        portal->links[i] = (struct link_state){
+            .portal = portal, .minute.fire = minute_passed, .unfallen.fire = has_not_fallen, .proven = true};
     portal->hold.fire = held_too_long;
     portal->store_retry.fire = retry_store;
     portal->trial_end.fire = trial_over;

@@ -127,9 +127,9 @@ struct link_state {
     bool down;
     char cause[256];
     uint64_t since;
-    uint64_t held_since; /* the same, but where it came back only to fall again: since the first fall */
-    uint64_t up_at;      /* when it last came back; 0: it has not been away */
-    bool proven;         /* a request got its due from it since */
+    uint64_t held_since;   /* the same, but where it came back only to fall again: since the first fall */
+    bool proven;           /* a request got its due from it since it came back, or it did not fall for long */
+    struct timer unfallen; /* the end of that while */
     struct told {
         uint64_t cause; /* its fingerprint */
         uint64_t at;    /* 0: never */
@@ -189,9 +189,10 @@ struct portal {
     uint64_t features_fingerprint;
 
     struct link_state links[LINKS];
-    struct timer hold; /* when what is in hand is given back */
-    bool intake;       /* as last told to the broker */
+    struct timer hold;  /* when what is in hand is given back */
+    enum intake intake; /* as last told to the broker */
     bool draining;
+    uint64_t draining_since; /* microseconds, monotonic */
     bool freeing;
 };
 
@@ -285,6 +286,9 @@ void suspects_store_up(struct portal *portal);
 
 void link_down(struct portal *portal, enum link_id link, const char *cause);
 void link_up(struct portal *portal, enum link_id link);
+void links_note_delivery(struct portal *portal);
+/* It does what requests need: what was let in one at a time comes as fast as it may. */
+void link_proven(struct portal *portal, enum link_id link);
 void links_init(struct portal *portal);
 void links_set_intake(struct portal *portal);
 void links_set_hold(struct portal *portal); /* what is in hand has changed, or who is down */

@@ -116,8 +116,7 @@ void portal_deliver(struct portal *portal, struct delivery *delivery) {
         return;
     }
     portal_turn_soon(portal);
-    if (!portal->intake)
-        links_set_hold(portal); /* it was on its way when the consumer was cancelled */
+    links_note_delivery(portal);
     suspects_admit(job);
 }
 
@@ -156,7 +155,9 @@ void portal_broker_ready(struct portal *portal) {
 
 void portal_drain(struct portal *portal) {
     portal->draining = true;
+    portal->draining_since = portal_now(portal);
     links_set_intake(portal);
+    links_set_hold(portal);
     portal_turn_soon(portal);
 }
 
@@ -186,7 +187,7 @@ void portal_state(const struct portal *portal, struct portal_state *state) {
         .saving = portal->counts[JOB_TO_SAVE] + portal->counts[JOB_SAVING],
         .replying = portal->counts[JOB_TO_PUBLISH] + portal->counts[JOB_PUBLISHING] + portal->counts[JOB_REFUSED],
         .oldest_us = oldest ? now - oldest->delivered_at : 0,
-        .intake = portal->intake,
+        .intake = portal->intake != INTAKE_NONE,
     };
     struct link_pause *pauses[LINKS] = {&state->broker, &state->store, &state->stripe};
     for (size_t i = 0; i < LINKS; i++) {
