@@ -151,6 +151,20 @@ static void what_stripe_would_refuse_is_refused_by_name(void **state) {
         {"{\"features\":{\"subscription_update\":{\"schedule_at_period_end\":{\"conditions\":7}}}}",
          "schedule_at_period_end.conditions"},
         {"{\"features\":{\"payment_method_update\":{\"enabled\":false}}}", "features.payment_method_update"},
+        {"{\"default_return_url\":7}", "default_return_url"},
+        {"{\"default_return_url\":\"https://a\\tb\"}", "default_return_url"},
+        {"{\"features\":{\"customer_update\":{\"enabled\":true,\"allowed_updates\":\"email\"}}}",
+         "features.customer_update.allowed_updates"},
+        {"{\"features\":{\"subscription_cancel\":{\"mode\":\"\"}}}", "features.subscription_cancel.mode"},
+        {"{\"features\":{\"subscription_cancel\":{\"mode\":\"period_end\"}}}", "features.subscription_cancel.mode"},
+        {"{\"features\":{\"subscription_cancel\":{\"proration_behavior\":\"none of it\"}}}",
+         "features.subscription_cancel.proration_behavior"},
+        {"{\"features\":{\"subscription_update\":{\"schedule_at_period_end\":{\"conditions\":[7]}}}}",
+         "schedule_at_period_end.conditions"},
+        {"{\"features\":{\"subscription_update\":{\"schedule_at_period_end\":{\"conditions\":[{}]}}}}",
+         "schedule_at_period_end.conditions"},
+        {"{\"features\":{\"subscription_update\":{\"schedule_at_period_end\":7}}}",
+         "features.subscription_update.schedule_at_period_end"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char said[1000] = "";
@@ -161,6 +175,34 @@ static void what_stripe_would_refuse_is_refused_by_name(void **state) {
             fail_msg("%s: \"%s\" does not name %s", cases[i].text, said, cases[i].named);
         assert_null(features);
     }
+}
+
+static void all_that_can_be_set_is_taken(void **state) {
+    (void)state;
+    static const char *const named[] = {
+        "name=A&",
+        "default_return_url=http%3A%2F%2Fa.example",
+        "features[customer_update][allowed_updates][1]=tax_id",
+        "features[subscription_cancel][proration_behavior]=none",
+        "features[subscription_update][schedule_at_period_end][conditions][1][type]=shortening_interval",
+    };
+    char said[1000] = "";
+    struct features *features;
+    assert_int_equal(
+        features_of("{\"name\":\"A\",\"default_return_url\":\"http://a.example\",\"login_page\":{\"enabled\":true},"
+                    "\"features\":{\"customer_update\":{\"enabled\":true,\"allowed_updates\":[\"email\",\"tax_id\"]},"
+                    "\"subscription_cancel\":{\"proration_behavior\":\"none\"},\"subscription_update\":"
+                    "{\"schedule_at_period_end\":{\"conditions\":[{\"type\":\"decreasing_item_amount\"},"
+                    "{\"type\":\"shortening_interval\"}]}}}}",
+                    &features, said, sizeof said),
+        0);
+    assert_string_equal(said, "");
+    char *form = form_of(features, false, NULL);
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++)
+        if (!strstr(form, named[i]))
+            fail_msg("%s is not in %s", named[i], form);
+    free(form);
+    features_free(features);
 }
 
 static void every_wrong_field_is_named_at_once(void **state) {
@@ -208,6 +250,7 @@ int main(void) {
         cmocka_unit_test(an_update_takes_back_what_is_not_named),
         cmocka_unit_test(the_fingerprint_tells_features_apart),
         cmocka_unit_test(what_stripe_would_refuse_is_refused_by_name),
+        cmocka_unit_test(all_that_can_be_set_is_taken),
         cmocka_unit_test(every_wrong_field_is_named_at_once),
         cmocka_unit_test(a_file_is_read_or_the_reason_told),
     };

@@ -246,7 +246,17 @@ static void each_wrong_field_is_named(void **state) {
         {"\"request_id\":\"r\",\"team_id\":1,\"return_path\":\"/a\\tb\"", "return_path"},
         {"\"request_id\":\"r\",\"team_id\":1,\"return_path\":\"/ü\"", "return_path"},
         {"\"request_id\":\"r\",\"team_id\":1,\"locale\":\"xx\"", "locale"},
+        {"\"request_id\":\"r\",\"team_id\":1,\"locale\":7", "locale has to be a string"},
         {"\"request_id\":\"r\",\"team_id\":1,\"configuration\":\"cus_1\"", "configuration"},
+        {"\"request_id\":\"r\",\"team_id\":1,\"configuration\":\"bpc_\"", "configuration"},
+        {"\"request_id\":\"r\",\"team_id\":1,\"configuration\":\"bpc_ü\"", "configuration"},
+        {"\"request_id\":\"r\",\"team_id\":1,\"configuration\":7", "configuration"},
+        {"\"request_id\":\"r\",\"team_id\":1,\"return_path\":\"/a\x7f\"", "return_path"},
+        {"\"request_id\":\"r\",\"team_id\":1.5", "team_id"},
+        {"\"request_id\":\"r\",\"team_id\":99999999999999999999", "team_id"},
+        {"\"request_id\":\"r\",\"team_id\":1.5,\"other\":99999999999999999999", "team_id"},
+        {"\"request_id\":\"r\",\"team_id\":0,\"other\":99999999999999999999", "team_id"},
+        {"\"team_id\":1", "request_id is missing"},
         {"\"request_id\":\"r\",\"team_id\":1,\"flow\":\"x\"", "flow"},
         {"\"request_id\":\"r\",\"team_id\":1,\"flow\":{\"type\":\"x\"}", "flow.type"},
         {"\"request_id\":\"r\",\"team_id\":1,\"flow\":{\"type\":\"subscription_cancel\"}", "flow.subscription"},
@@ -260,6 +270,20 @@ static void each_wrong_field_is_named(void **state) {
         (void)snprintf(body, sizeof body, "{%s}", cases[i].fields);
         refused_with((struct delivery){0}, body, "invalid_request", cases[i].named);
     }
+}
+
+static void what_is_too_long_is_named(void **state) {
+    (void)state;
+    char filler[RETURN_PATH_MAX + 1], body[RETURN_PATH_MAX + 200];
+    memset(filler, 'a', sizeof filler - 1);
+    filler[sizeof filler - 1] = '\0';
+    (void)snprintf(body, sizeof body, "{\"request_id\":\"r\",\"team_id\":1,\"return_path\":\"/%s\"}", filler);
+    refused_with((struct delivery){0}, body, "invalid_request", "return_path is longer than 2000 bytes");
+    (void)snprintf(body, sizeof body, "{\"request_id\":\"r\",\"team_id\":1,\"configuration\":\"bpc_%s\"}", filler);
+    refused_with((struct delivery){0}, body, "invalid_request", "configuration");
+    (void)snprintf(body, sizeof body, "{\"request_id\":\"%s\",\"team_id\":1}", filler);
+    refused_with((struct delivery){0}, body, "invalid_request", "request_id");
+    refused_with((struct delivery){.message_id = filler}, "{\"team_id\":1}", "invalid_request", "message_id, which");
 }
 
 static void what_is_no_json_object_is_refused(void **state) {
@@ -442,6 +466,7 @@ int main(void) {
         cmocka_unit_test(the_message_id_serves_where_the_body_has_none),
         cmocka_unit_test(an_id_that_can_be_told_is_told_with_the_problem),
         cmocka_unit_test(each_wrong_field_is_named),
+        cmocka_unit_test(what_is_too_long_is_named),
         cmocka_unit_test(what_is_no_json_object_is_refused),
         cmocka_unit_test(a_body_is_read_to_its_length_and_no_further),
         cmocka_unit_test(deep_nesting_is_refused_not_followed),

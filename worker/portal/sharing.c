@@ -1,5 +1,6 @@
 /* sharing.c — the session: requests of one shape that are in hand together share one call. The first leads and calls
  * under its own idempotency key, the others follow. */
+#include <assert.h>
 #include <errno.h>
 #include <search.h>
 #include <stdlib.h>
@@ -45,8 +46,7 @@ static struct group *open_group(struct job *job, char *shape) {
 }
 
 static void free_group(struct portal *portal, struct group *group) {
-    if (group->leader)
-        group->leader->group = NULL;
+    assert(!group->leader && TAILQ_EMPTY(&group->followers));
     if (group->orphaned)
         TAILQ_REMOVE(&portal->orphans, group, orphan);
     (void)tdelete(group, &portal->groups, compare_shapes);
@@ -347,12 +347,9 @@ void sharing_turn(struct portal *portal) {
     struct group *group;
     while ((group = TAILQ_FIRST(&portal->orphans))) {
         struct job *job = take_follower(group);
+        assert(job);
         TAILQ_REMOVE(&portal->orphans, group, orphan);
         group->orphaned = false;
-        if (!job) {
-            free_group(portal, group);
-            continue;
-        }
         group->leader = job;
         job->group = group;
         lead(job);
