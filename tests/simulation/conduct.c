@@ -13,7 +13,7 @@ enum {
     PAUSED_STARTS = 4,             /* calls a second to a Stripe that does not serve */
     PAUSED_SUBMITS = 8,            /* statements a second to a store that does not */
     PROBES_APART_US = 3500 * 1000, /* the longest that nobody asks, where the last one who did hangs */
-    FIRST_FEW = 5,                 /* requests that may go first, and another each so many seconds */
+    FIRST_FEW = 10,                /* requests that may go first, and another each so many seconds */
     FIRST_EVERY = 2,
     PARTING_US = 3500 * 1000,  /* how long a worker that is to end waits for what is away */
     LATE_US = 8 * 1000 * 1000, /* an answer that is due may come so late; who waits for a suspect may not be read yet */

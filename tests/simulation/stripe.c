@@ -50,7 +50,7 @@ static void tell(struct alarm *alarm) {
     (void)snprintf(exchange->request_id, sizeof exchange->request_id, "%s", call->error != 0 ? "" : "req_1");
     exchange->link = NULL;
     stripe_served(world, call);
-    if (call->uses_up && strcmp(call->path, "/v1/billing_portal/configurations") == 0)
+    if (call->uses_up && call->error == 0 && strcmp(call->path, "/v1/billing_portal/configurations") == 0)
         call->worker->used_up = hash_bytes(call->key, strlen(call->key));
     TRACE(world, NULL, "%s hears of %s %s %s: %d%s", call->worker->name, call->post ? "POST" : "GET", call->path,
           call->key, call->error != 0 ? call->error : call->status, call->replayed ? " replayed" : "");

@@ -102,7 +102,8 @@ static uint64_t parting_at(const struct portal *portal, uint64_t since) {
 static bool is_stuck(const struct job *job) {
     const struct link_state *links = job->portal->links;
     bool answered = job->state >= JOB_TO_PUBLISH;
-    bool at_stripe = job->state == JOB_CONFIGURING || job->state == JOB_FOLLOWING || job->state == JOB_CALLING;
+    bool at_stripe = job->state <= JOB_BEHIND || /* who is next, only to wait as well */
+                     job->state == JOB_CONFIGURING || job->state == JOB_FOLLOWING || job->state == JOB_CALLING;
     return (answered && links[LINK_BROKER].down) || (!answered && links[LINK_STORE].down) ||
            (at_stripe && links[LINK_STRIPE].down);
 }
