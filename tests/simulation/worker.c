@@ -89,6 +89,8 @@ static void host_event(void *self, const struct event *event) {
     if (event->kind == EVENT_PAUSED && strcmp(event->link, "stripe") == 0 && worker->half_since == 0 &&
         world_has(worker->world, FAULT_STRIPE_HALF))
         worker->half_since = host_now(worker);
+    if (event->kind == EVENT_STRIPE_CALL && event->status == 200 && strcmp(event->link, "sessions") == 0)
+        worker->half_since = 0; /* on its way since before */
     TRACE(worker->world, NULL, "%s says: %s %s %s %s %s %u", worker->name, trace_event_name(event->kind),
           event->request_id ? event->request_id : "", event->link ? event->link : "", event->code ? event->code : "",
           event->text ? event->text : "", event->count);

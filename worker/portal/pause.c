@@ -200,7 +200,8 @@ void links_note_delivery(struct portal *portal) {
 
 static void has_not_fallen(struct timer *timer) {
     const struct link_state *state = (struct link_state *)((char *)timer - offsetof(struct link_state, unfallen));
-    link_proven(state->portal, (enum link_id)(state - state->portal->links));
+    if (state->portal->in_hand > 0) /* an idle one has shown nothing: the next request has it watched anew */
+        link_proven(state->portal, (enum link_id)(state - state->portal->links));
 }
 
 /* ---- the store's errors that are no loss of the connection ---- */
