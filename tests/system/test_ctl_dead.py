@@ -142,6 +142,7 @@ def test_what_somebody_else_takes_meanwhile_is_not_waited_for(service):
     assert result.status == DONE and len(result.lines) == 500
     assert "200 of the messages in portal.dead are held or were taken by somebody else" in result.errors
     service.channel.basic_nack(0, multiple=True)
+    wait_until(lambda: ready() == 700, "all to be given back")
     assert len(listed(service)) == 700
 
 
