@@ -181,6 +181,11 @@ void queue_intake(void *self, enum intake wanted) {
           wanted == INTAKE_ALL   ? "opens its intake"
           : wanted == INTAKE_ONE ? "takes one in"
                                  : "closes its intake");
+    if (wanted == INTAKE_ONE)
+        worker->one_since = worker->world->clock.now;
+    else if (wanted == INTAKE_ALL && worker->one_since > 0 &&
+             worker->world->clock.now - worker->one_since >= 40 * SECOND_US)
+        worker->half_since = 0; /* the one it let in waits for something else: it may not wait for it for ever */
     worker->consumer.wanted = wanted;
     change(worker);
     worker_call_ends(worker);

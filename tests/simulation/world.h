@@ -202,6 +202,7 @@ struct worker {
     uint64_t started_at, submitted_at; /* a call to Stripe, a statement: the last of them */
     uint64_t used_up;                  /* the key of a configuration that it was told of last, hashed; 0: it went on */
     uint64_t store_down_at;            /* when the core last knew it to be, on the world's clock */
+    uint64_t one_since;                /* when it last began to take in one at a time; 0: never */
     uint64_t half_since; /* when it found that no session is made, by its own clock; 0: it need not know */
 };
 
