@@ -65,11 +65,20 @@ static uint32_t by_rules(const struct world *world, const struct ask *ask) {
     return by_stripe(world, ask, team);
 }
 
+/* Tries are those of a message id, which several messages may have. */
+static unsigned tries_of(const struct world *world, const struct message *message) {
+    unsigned tries = message->live_tries;
+    for (unsigned i = 0; i < world->scenario->sending_count; i++)
+        if (world->messages[i].plan->id == message->plan->id)
+            tries += world->messages[i].crashes_alone;
+    return tries;
+}
+
 uint32_t oracle_codes(const struct world *world, const struct message *message) {
     const struct sending *plan = message->plan;
     const struct portal_settings *settings = &world->scenario->settings;
     uint32_t codes = 0;
-    if (plan->poisonous || message->crashes_alone + message->live_tries >= POISONOUS_TRIES)
+    if (plan->poisonous || tries_of(world, message) >= POISONOUS_TRIES)
         codes |= BIT(CODE_POISONOUS);
     if (plan->invalid != VALID)
         return codes | BIT(CODE_INVALID_REQUEST);
