@@ -11,7 +11,7 @@ SANITIZE ?=
 
 PACKAGES_BUILD := gcc libc6-dev pkg-config librabbitmq-dev libcurl4-openssl-dev libjansson-dev libpq-dev libsystemd-dev
 PACKAGES_TEST  := amqp-tools dpkg-dev libmicrohttpd-dev libcmocka-dev openssl postgresql-15 rabbitmq-server prometheus \
-                  iproute2 procps systemd \
+                  dbus iproute2 procps systemd \
                   python3 python3-pytest python3-pytest-xdist python3-pika python3-psycopg2 \
                   python3-jsonschema python3-yaml
 PACKAGES_BENCH := valgrind wrk
@@ -69,7 +69,7 @@ BENCH       := $(wildcard tests/bench/*.c)
 
 SOURCES := $(MAIN_WORKER) $(MAIN_CTL) $(LIBRARY) $(EMULATOR) $(UNIT_TESTS) $(UNIT_HELP) $(wildcard tests/fuzz/*.c) $(SIMULATOR) $(ALLOCATION) $(BENCH)
 HEADERS := $(wildcard include/*/*.h worker/*/*.h tests/*/*.h)
-SCRIPTS := .ci/run .ci/install-packages $(wildcard .ci/*.sh tests/*/*.sh systemd/*/*.sh)
+SCRIPTS := .ci/run .ci/install-packages $(wildcard .ci/*.sh tests/*/*.sh systemd/*/*.sh systemd/completion/*.bash systemd/debian/p*rm systemd/debian/postinst)
 
 object        = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 UNIT_PROGRAMS = $(patsubst %.c,$(BUILD)/%,$(UNIT_TESTS))
@@ -364,7 +364,7 @@ uninstall:  ## remove what was installed; settings and credentials stay
 
 DEB = $(BUILD)/deb
 deb: packages  ## a Debian package of it, in $(BUILD)
-	@rm -rf $(DEB) && mkdir -p $(DEB)
+	@rm -rf $(DEB) $(BUILD)/portal-worker_*.deb && mkdir -p $(DEB)
 	@+$(MAKE) install BUILD='$(BUILD)' DESTDIR='$(DEB)/root' PREFIX=/usr UNITDIR=/lib/systemd/system
 	@systemd/debian/make-package.sh '$(VERSION)' '$(DEB)' '$(BUILD)'
 

@@ -78,7 +78,7 @@ def test_a_full_reply_queue_holds_a_quarter_of_the_slots_and_nobody_else(serving
     assert 10 <= kept < 50 and 1 <= held <= 4
     began = time.monotonic()
     assert serving.ask({"team_id": serving.some[0], "fresh": True})["outcome"] == "created"
-    assert time.monotonic() - began < 3, "others are answered meanwhile"
+    assert time.monotonic() - began < 8, "others are answered meanwhile"
     returned = said(serving.worker, "no queue took its reply")
     assert len(returned) == 60 - kept - held, "the others count as returned"
     rows = {row["request_id"] for row in serving.sessions() if row["url"]}

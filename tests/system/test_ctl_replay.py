@@ -303,14 +303,14 @@ def test_ctrl_c_leaves_a_command_that_sends_the_rest(serving, tmp_path):
     for path in (first, second):
         write(path, [{"request": {"request_id": f"{path.stem}-{{run}}-{n}", "team_id": teams[n % 4]}} for n in range(60)])
     options = ["--concurrency", "8", "--deadline", "10m", "--timeout", "90s", "--check", "--json", "--show-url"]
-    replaying = start(serving, "replay", "--rate", "60", *options, first, second, stdout=subprocess.DEVNULL)
+    replaying = start(serving, "replay", "--rate", "20", *options, first, second, stdout=subprocess.DEVNULL)
     wait_until(lambda: len(serving.sessions()) > 75, "some of the second file's answers")
     replaying.send_signal(2)
     result = finish(replaying)
     assert result.status == INTERRUPTED
     command = re.search(r"^  portalctl (replay .*)$", result.errors, re.MULTILINE)[1].split()
     assert command[-1] == str(second) and str(first) not in command
-    assert command[5:-1] == ["--rate", "60", *options], "as it was called"
+    assert command[5:-1] == ["--rate", "20", *options], "as it was called"
     before = len(serving.sessions())
     assert before < 120
     rest = portalctl(serving, *command)

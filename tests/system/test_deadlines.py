@@ -45,7 +45,7 @@ def test_in_hand_it_is_answered_at_its_deadline(serving):
     sent = serving.request({"team_id": serving.some[1], "fresh": True, "deadline": after(2)})
     serving.wait_reply(sent)
     print(f"answered {time.monotonic() - began:.2f} s after it was sent")
-    assert 1.9 < time.monotonic() - began < 4
+    assert 1.9 < time.monotonic() - began < 6
     serving.emulator.clear_faults()
     check_not_handed_out(serving, sent)
 

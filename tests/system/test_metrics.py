@@ -60,6 +60,7 @@ def use_a_bit_of_everything(service):
     assert service.ask({"team_id": 999999999})["error"]["code"] == "team_not_found"
     assert service.ask({"team_id": "x"})["error"]["code"] == "invalid_request"
     assert service.ask({"team_id": 1, "padding": "x" * 17000})["error"]["code"] == "invalid_request"
+    service.wait_empty(REQUESTS)
     service.bed.rabbitmq.close_connections()
     service.connect()
     assert service.ask({"team_id": team, "fresh": True})["outcome"] == "created"

@@ -9,7 +9,7 @@ from bed.emulator import SESSIONS
 from bed.outage import said
 from bed.process import wait_until
 
-DRAIN_SECONDS = 7
+DRAIN_SECONDS = 20
 LEEWAY_SECONDS = 15  # service.c: what ending may take beyond the drain
 NEW_KEY = "sk_test_portal_rotated"
 
@@ -23,7 +23,7 @@ def test_it_is_ready_once_and_says_what_it_does(service):
     service.emulator.product()
     worker = service.start_worker()
     worker.wait_status("Ready: 0 in hand")
-    service.emulator.fault(SESSIONS, delay_ms=3500)
+    service.emulator.fault(SESSIONS, delay_ms=7000)
     sent = service.request({"team_id": service.team()})
     worker.wait_status("Working: 1 in hand")
     assert service.wait_reply(sent)["outcome"] == "created"
@@ -48,7 +48,7 @@ def test_what_a_drain_takes_is_asked_for(service):
     service.emulator.product()
     service.emulator.data({"configurations": [{"id": "bpc_given"}]})
     worker = service.start_worker(PORTAL_DRAIN_SECONDS=DRAIN_SECONDS)
-    service.emulator.fault(SESSIONS, delay_ms=3500)
+    service.emulator.fault(SESSIONS, delay_ms=7000)
     sent = service.request({"team_id": service.team()})
     worker.wait_status("1 in hand")
     worker.send(signal.SIGTERM)

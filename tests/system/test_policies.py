@@ -1,13 +1,14 @@
 """Which portal configuration a customer gets, how it is kept right, and what it lets the customer do."""
 
 import json
+import re
 import signal
 
 import pytest
 from test_session import features_with
 
 from bed.emulator import CONFIGURATIONS, PRICES, PRODUCTS, SESSIONS
-from bed.process import wait_until
+from bed.process import ROOT, wait_until
 
 PER_PRODUCT = {"PORTAL_CONFIGURATION": "per-product"}
 
@@ -350,6 +351,15 @@ def test_a_file_sets_field_by_field_over_the_references_features(service, file):
     listed = [value for key, value in form.items() if "[prices]" in key]
     assert form == {**features_with("prod_base", listed), "features[invoice_history][enabled]": "true",
                     "features[subscription_cancel][mode]": "immediately"} and set(listed) == set(prices)
+
+
+def test_the_example_in_the_man_page_is_taken(service, file):
+    page = (ROOT / "systemd/man/portal-worker.5").read_text()
+    example = re.search(r"^\.It Ev PORTAL_CONFIGURATION_FILE.*?^\.Bd[^\n]*\n(.*?)^\.Ed", page, re.MULTILINE | re.DOTALL)[1]
+    service.emulator.product()
+    service.start_worker(**file(example))
+    ask(service)
+    assert flat(json.loads(example)).items() <= made(service).items()
 
 
 def test_an_empty_file_of_features_is_the_reference(service, file):

@@ -171,9 +171,8 @@ def test_a_team_takes_a_quarter_of_the_slots_while_others_wait(fleet):
 def test_a_team_alone_may_use_all_slots(fleet):
     fleet.start_fleet(1, STRIPE_RATE_LIMIT=0, STRIPE_CONCURRENCY=8)
     fleet.emulator.fault(SESSIONS, delay_ms=200)
-    began = time.monotonic()
     check_all_served(fleet, send(fleet, 40, fleet.some[:1]))
-    assert time.monotonic() - began < 3.5, "40 calls of 0.2 s, 8 at once, take a second; 2 at once would take four"
+    assert fleet.emulator.counters()["connections"]["peak"] >= 8, "not the 2 that it has while others wait"
 
 
 def test_send_times_are_leased_again_after_postgresql_was_away(fleet):

@@ -44,11 +44,13 @@ def finish_with_another(service, sent):
 
 
 def test_what_is_in_hand_is_finished_first(serving):
-    serving.emulator.fault(SESSIONS, delay_ms=1500)
+    serving.worker.stop()
+    serving.worker = serving.start_worker(PORTAL_CONCURRENCY=20, PORTAL_DRAIN_SECONDS=30)
+    serving.emulator.fault(SESSIONS, delay_ms=5000)
     sent = fill(serving)
     took = stop(serving.worker)
     print(f"ended after {took:.1f} s")
-    assert 0.5 < took < 4
+    assert took < 15, "no longer than the slowest call, three times over"
     wait_until(lambda: serving.poll(0.1) or len(serving.replies) >= 21, "the replies to what was in hand", every=0)
     assert len(serving.replies) == 21, "those in hand were answered, no other was taken in"
     assert waiting(serving) == (40, 0)

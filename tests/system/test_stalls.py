@@ -87,7 +87,7 @@ def test_a_queue_that_confirms_nothing_holds_up_no_other(prepared):
         def is_given_up():
             began = time.monotonic()
             assert service.ask({"team_id": service.some[0], "fresh": True})["outcome"] == "created"
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 8
             return len(said(worker, "no queue took its reply")) == 4
 
         wait_until(is_given_up, "all but a quarter of the slots to count as returned", STALL_SECONDS, every=0.5)
@@ -108,6 +108,7 @@ def test_a_consumer_that_is_not_begun_is_an_outage(prepared):
 # ---- in a cluster ----
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("cluster")
 def test_a_cluster_that_loses_its_majority_in_mid_drain(request):
     """It goes on without, as RabbitMQ does unless told otherwise; senders and the worker are at the node that is left."""
     with ClusterBed(partition_handling="ignore") as bed:

@@ -201,7 +201,7 @@ def files(directory):
 def test_installed_programs_find_what_was_installed_with_them(installed):
     assert command(installed / "usr/bin/portal-worker", "--version").stdout.startswith("portal-worker ")
     help_text = command(installed / "usr/bin/portalctl", "migrate", "--help").stdout
-    [directory] = re.findall(r"default (/\S+)\)", help_text)
+    [directory] = re.findall(r"default (/\S+)$", help_text, re.MULTILINE)
     assert directory == "/usr/share/portal-worker/sql"
     assert [path.name for path in sorted((installed / directory[1:]).glob("*.sql"))] == \
         [path.name for path in sorted((ROOT / "sql").glob("*.sql"))]
