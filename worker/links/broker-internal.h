@@ -272,6 +272,8 @@ struct publisher {
     struct connection connection;  /* first, so that one can be had from the other */
     uint64_t sequence;             /* of the last message sent */
     uint64_t confirmed;            /* the highest number that was confirmed: what is under way below it was overtaken */
+    uint64_t probed;               /* number of the last probe; 0: none */
+    uint64_t probed_at;            /* monotonic microseconds */
     struct outgoing_list outgoing; /* in the order they were sent, then those not sent yet (direct only) */
 };
 

@@ -10,7 +10,7 @@ static struct publisher *publisher_of(struct connection *connection) {
     return (struct publisher *)connection; /* its first member */
 }
 
-/* Microseconds; while something is overdue: does anybody wait for it still? */
+/* Microseconds; while something is overdue: does anybody wait for it still, is a probe confirmed? */
 static const uint64_t LOOK_AGAIN = 1000000;
 
 /* ---- sending ---- */
@@ -22,7 +22,7 @@ void publisher_append(struct publisher *publisher, struct outgoing *outgoing, st
 }
 
 void publisher_reset(struct publisher *publisher) {
-    publisher->sequence = publisher->confirmed = 0;
+    publisher->sequence = publisher->confirmed = publisher->probed = 0;
 }
 
 static bool is_own_queue(amqp_bytes_t queue) {
@@ -154,34 +154,79 @@ static bool is_overtaken(const struct publisher *publisher, const struct outgoin
     return !outgoing->own && outgoing->sequence < publisher->confirmed;
 }
 
-/* Nothing is published again while its channel lives. Once nobody waits any more for what is overdue (it was held too
- * long, and given back), a new connection is tried. */
-uint64_t publisher_look(struct connection *connection, uint64_t now) {
-    struct publisher *publisher = publisher_of(connection);
-    struct outgoing_list overtaken = TAILQ_HEAD_INITIALIZER(overtaken);
-    uint64_t next = UINT64_MAX;
-    bool overdue = false;
-    bool waiting = false;
+/* Publishes to no queue: the broker looks at the user's rights first, and confirms. Result: 0, or a negative errno;
+ * the connection may be broken then. */
+static int publisher_probe(struct publisher *publisher) {
+    struct message message;
+    struct reply nothing = {.routing_key = amqp_cstring_bytes("")};
+    struct outgoing *outgoing = calloc(1, sizeof *outgoing);
+    if (!outgoing)
+        return -ENOMEM;
+    message_from_reply(&message, &nothing, publisher->sequence + 1);
+    message.mandatory = false;
+    int r = publisher_send(publisher, outgoing, &message);
+    if (r < 0) {
+        free(outgoing);
+        return r;
+    }
+    TAILQ_INSERT_TAIL(&publisher->outgoing, outgoing, entry);
+    publisher->probed = outgoing->sequence;
+    publisher->probed_at = outgoing->sent_at;
+    return 0;
+}
+
+/* Where nothing else is sent nothing is overtaken. So a probe is sent behind what is overdue: a broker that serves
+ * confirms it. Result: whether that may still come any moment. */
+static bool is_probed(struct publisher *publisher, uint64_t now) {
+    struct connection *connection = &publisher->connection;
+    if (publisher->probed <= publisher->confirmed &&
+        (connection->blocked || !connection_room(connection) || publisher_probe(publisher) < 0))
+        return false;
+    return now < publisher->probed_at + LOOK_AGAIN;
+}
+
+/* What a look finds of what is under way. */
+struct debts {
+    struct outgoing_list overtaken; /* taken off */
+    bool overdue;
+    bool own;      /* … and one of it goes to a queue of the worker's own */
+    bool waiting;  /* somebody waits for something of it all */
+    uint64_t next; /* when the next will be overdue; UINT64_MAX: none */
+};
+
+static void publisher_count(struct publisher *publisher, uint64_t now, struct debts *debts) {
     struct outgoing *outgoing = TAILQ_FIRST(&publisher->outgoing);
     while (outgoing && outgoing->sequence > 0) { /* those behind were not sent yet */
         struct outgoing *behind = TAILQ_NEXT(outgoing, entry);
-        uint64_t due = stall_due(connection, outgoing->sent_at);
+        uint64_t due = stall_due(&publisher->connection, outgoing->sent_at);
         if (now >= due && is_overtaken(publisher, outgoing)) {
             TAILQ_REMOVE(&publisher->outgoing, outgoing, entry);
-            TAILQ_INSERT_TAIL(&overtaken, outgoing, entry);
+            TAILQ_INSERT_TAIL(&debts->overtaken, outgoing, entry);
         } else {
-            waiting |= outgoing->publication != NULL;
-            overdue |= now >= due;
-            if (now < due && due < next)
-                next = due;
+            debts->waiting |= outgoing->publication != NULL;
+            debts->overdue |= now >= due;
+            debts->own |= now >= due && outgoing->own;
+            if (now < due && due < debts->next)
+                debts->next = due;
         }
         outgoing = behind;
     }
-    stall_set(connection, overdue, "confirmed a message");
-    if (overdue && (!waiting || connection->user == &direct_user)) /* direct replies have no queue that could stall */
+}
+
+/* Nothing is published again while its channel lives. Once nobody waits any more for what is overdue (it was held too
+ * long, and given back), a new connection is tried. Direct replies have no queue that could stall. */
+uint64_t publisher_look(struct connection *connection, uint64_t now) {
+    struct publisher *publisher = publisher_of(connection);
+    struct debts debts = {.overtaken = TAILQ_HEAD_INITIALIZER(debts.overtaken), .next = UINT64_MAX};
+    bool direct = connection->user == &direct_user;
+    publisher_count(publisher, now, &debts);
+    bool in_doubt = debts.overdue && !debts.own && !direct && is_probed(publisher, now);
+    bool stalled = debts.overdue && (connection->stalled || !in_doubt);
+    stall_set(connection, stalled, "confirmed a message");
+    if (stalled && (!debts.waiting || direct))
         connection_break(connection, "%s", connection->cause);
-    outgoing_finish_all(&overtaken, PUBLISH_REFUSED);
-    return overdue && now + LOOK_AGAIN < next ? now + LOOK_AGAIN : next;
+    outgoing_finish_all(&debts.overtaken, PUBLISH_REFUSED);
+    return debts.overdue && now + LOOK_AGAIN < debts.next ? now + LOOK_AGAIN : debts.next;
 }
 
 /* ---- what the broker sends ---- */
@@ -231,29 +276,12 @@ void publisher_on_body(struct connection *connection, amqp_bytes_t piece) {
 
 /* ---- the connection for all but direct replies ---- */
 
-/* Publishes to no queue: the broker looks at the user's rights first, and confirms. */
-static void publisher_probe(struct publisher *publisher) {
-    struct message message;
-    struct reply nothing = {.routing_key = amqp_cstring_bytes("")};
-    struct outgoing *outgoing = calloc(1, sizeof *outgoing);
-    if (!outgoing) {
-        connection_break(&publisher->connection, "no memory to publish");
-        return;
-    }
-    message_from_reply(&message, &nothing, publisher->sequence + 1);
-    message.mandatory = false;
-    if (publisher_send(publisher, outgoing, &message) < 0)
-        free(outgoing);
-    else
-        TAILQ_INSERT_TAIL(&publisher->outgoing, outgoing, entry);
-}
-
 static void publisher_on_ready(struct connection *connection) {
     publisher_reset(publisher_of(connection));
-    if (connection->unproven)
-        publisher_probe(publisher_of(connection));
-    else
+    if (!connection->unproven)
         broker_tell_ready(connection->broker);
+    else if (publisher_probe(publisher_of(connection)) < 0)
+        connection_break(connection, "no memory to publish");
 }
 
 static void publisher_on_writable(struct connection *connection) {
