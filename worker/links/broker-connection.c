@@ -41,11 +41,13 @@ bool connection_usable(const struct connection *connection) {
 
 void connection_break(struct connection *connection, const char *format, ...) {
     va_list arguments;
+    char cause[CAUSE_MAX]; /* what it is made of may be the cause so far */
     if (!connection_usable(connection))
         return;
     va_start(arguments, format);
-    (void)vsnprintf(connection->cause, sizeof connection->cause, format, arguments);
+    (void)vsnprintf(cause, sizeof cause, format, arguments);
     va_end(arguments);
+    memcpy(connection->cause, cause, sizeof cause);
     connection->broken = true;
     (void)sd_event_source_set_enabled(connection->again, SD_EVENT_ONESHOT);
 }
@@ -151,9 +153,12 @@ static void connection_closed_by_broker(struct connection *connection, uint16_t 
 static void connection_block(struct connection *connection, bool blocked, amqp_bytes_t reason) {
     connection->blocked = blocked;
     connection->patient_from = broker_now();
-    (void)snprintf(connection->cause, sizeof connection->cause,
-                   "RabbitMQ blocks publishers: %.*s (a memory or disk alarm)", (int)reason.len,
-                   reason.bytes ? (const char *)reason.bytes : "");
+    if (blocked)
+        (void)snprintf(connection->cause, sizeof connection->cause,
+                       "RabbitMQ blocks publishers: %.*s (a memory or disk alarm)", (int)reason.len,
+                       reason.bytes ? (const char *)reason.bytes : "");
+    else if (connection->stalled)
+        stall_look(connection); /* it has its whole time again */
     broker_report(connection->broker);
     if (!blocked && connection_usable(connection))
         connection->user->writable(connection);

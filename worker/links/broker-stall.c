@@ -19,6 +19,8 @@ uint64_t stall_due(const struct connection *connection, uint64_t sent_at) {
 
 void stall_set(struct connection *connection, bool stalled, const char *what) {
     bool changed = connection->stalled != stalled;
+    if (!connection_usable(connection))
+        return; /* its cause stays */
     connection->stalled = stalled;
     if (stalled)
         (void)snprintf(connection->cause, sizeof connection->cause,
