@@ -154,7 +154,7 @@ static void put_stripe(const struct page *page, const struct metrics *metrics) {
         put_histogram(page, "portal_stripe_call_duration_seconds", "endpoint", metrics->endpoints[i].name,
                       metrics_seconds_bounds, &metrics->endpoints[i].seconds);
     head(page, "portal_stripe_call_wait_seconds", "histogram",
-         "Calls to Stripe, before a send time and a slot were free.");
+         "Calls to Stripe, until a send time and a slot were free; outages included.");
     for (unsigned i = 0; i < metrics->endpoint_count; i++)
         put_histogram(page, "portal_stripe_call_wait_seconds", "endpoint", metrics->endpoints[i].name,
                       metrics_seconds_bounds, &metrics->endpoints[i].wait_seconds);

@@ -97,7 +97,9 @@ static int on_drain_timer(sd_event_source *source, uint64_t time, void *userdata
     (void)source;
     (void)time;
     struct service *service = userdata;
-    return service->stage == DRAINING ? hurry(service) : end(service);
+    /* Requests that were on their way when it became idle may have come since. */
+    bool late = service->stage == PARTING && !portal_idle(service->portal);
+    return service->stage == DRAINING || late ? hurry(service) : end(service);
 }
 
 static int on_idle_check(sd_event_source *source, void *userdata) {

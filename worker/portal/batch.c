@@ -66,7 +66,7 @@ static void loaded(struct store_task *task, enum store_status status) {
     batch->underway = false;
     portal_turn_soon(portal);
     if (status == STORE_DONE) {
-        portal_note_database_time(portal, task->database_now);
+        portal_note_database_time(portal, task->database_now, batch->begun_at);
         note_served(portal);
         tell_batch(batch, "load");
         store_trial_loaded(portal);
@@ -163,7 +163,7 @@ static void saved(struct store_task *task, enum store_status status) {
         return;
     }
     if (status == STORE_DONE) {
-        portal_note_database_time(portal, task->database_now);
+        portal_note_database_time(portal, task->database_now, batch->begun_at);
         note_served(portal);
         link_proven(portal, LINK_STORE);
         if (portal->store_trial)

@@ -12,9 +12,9 @@ enum {
     QUIET_US = 1000 * 1000,     /* … and nothing served for that long: it is down */
     PROBE_US = 900 * 1000,      /* between probes: at most 1 s apart */
     STALL_US = 5 * 1000 * 1000, /* nothing came back for that long: a cheap read tells */
-    HUNG_US = 2 * 1000 * 1000,  /* while it is down, a probe older than that gives way to a new one */
-    YOUNG_US = 1000 * 1000,     /* a request that asks is given that long before a read does */
-    READ_EVERY = 10,            /* of the probes, while several requests wait */
+    HUNG_US = 1700 * 1000,  /* while it is down, a probe older than that gives way to a new one: every second time */
+    YOUNG_US = 1000 * 1000, /* a request that asks is given that long before a read does */
+    READ_EVERY = 10,        /* of the probes, while several requests wait */
 };
 
 static void go_down(struct portal *portal, const char *cause) {

@@ -202,7 +202,7 @@ uint64_t portal_now(const struct portal *portal);
 uint64_t portal_database_now(const struct portal *portal); /* microseconds since 1970; the host's until it is known */
 void portal_turn_soon(struct portal *portal);
 void portal_tell(struct portal *portal, const struct event *event);
-void portal_note_database_time(struct portal *portal, uint64_t database_now);
+void portal_note_database_time(struct portal *portal, uint64_t database_now, uint64_t asked_at);
 
 /* ---- job.c ---- Each may end its own job, never another: whoever walks over many needs to know no more. */
 

@@ -17,9 +17,14 @@ uint64_t portal_database_now(const struct portal *portal) {
     return portal->database_at + (portal_now(portal) - portal->database_seen_at);
 }
 
-void portal_note_database_time(struct portal *portal, uint64_t database_now) {
+/* It was read some time between the question and now. Where that is long, because the worker stood still or the answer
+ * was on its way, it only shows whether what was thought so far may be right. */
+void portal_note_database_time(struct portal *portal, uint64_t database_now, uint64_t asked_at) {
+    uint64_t now = portal_now(portal), took = now - asked_at, thought = portal_database_now(portal);
+    if (took > SECOND && thought >= database_now && thought <= database_now + took)
+        return;
     portal->database_at = database_now;
-    portal->database_seen_at = portal_now(portal);
+    portal->database_seen_at = took > SECOND ? asked_at : now;
 }
 
 void portal_tell(struct portal *portal, const struct event *event) {

@@ -55,9 +55,11 @@ void publish_letter(struct job *job, const char *reason, const char *error) {
 }
 
 void publish_reject(struct job *job, const char *reason, const char *error) {
-    portal_tell(job->portal,
-                &(struct event){
-                    .kind = EVENT_DEAD_LETTER, .request_id = job->request.request_id, .code = reason, .text = error});
+    if (!job->delivery->lost) /* else it comes again */
+        portal_tell(job->portal, &(struct event){.kind = EVENT_DEAD_LETTER,
+                                                 .request_id = job->request.request_id,
+                                                 .code = reason,
+                                                 .text = error});
     job_settle(job, SETTLE_REJECT);
 }
 

@@ -252,7 +252,7 @@ static int write_ask(struct request *request) {
 
 /* Whether a number, an integer or a real, is more than jansson holds. */
 static bool is_huge(const char *number, size_t length) {
-    if (strcspn(number, ".eE") < length)
+    if (strspn(number, "+-0123456789") < length)
         return isinf(strtod(number, NULL));
     errno = 0;
     (void)strtoll(number, NULL, 10);

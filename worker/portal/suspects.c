@@ -47,13 +47,22 @@ void suspects_admit(struct job *job) {
         job_begin(job);
 }
 
-/* Who is being worked alone goes back to the queue, with its try removed, and comes to its turn again. */
+/* Its answer is saved, only its reply is under way: nothing is left in it that crashes a worker. */
+static bool is_harmless(const struct job *job) {
+    return job->state == JOB_TO_PUBLISH || job->state == JOB_PUBLISHING || job->state == JOB_REFUSED;
+}
+
+/* Who is being worked alone goes back to the queue, with its try removed, and comes to its turn again; or, where it is
+ * nearly done, is not alone any more: a reply that is refused for long would otherwise begin from the start each time.
+ */
 void suspects_overtake(struct job *job) {
     struct portal *portal = job->portal;
     job->urgent = true;
     TAILQ_REMOVE(&portal->queues[JOB_HELD], job, queue);
     TAILQ_INSERT_HEAD(&portal->queues[JOB_HELD], job, queue);
-    if (portal->alone)
+    if (portal->alone && is_harmless(portal->alone))
+        portal->alone = NULL;
+    else if (portal->alone)
         job_give_back(portal->alone);
     portal_turn_soon(portal);
 }
