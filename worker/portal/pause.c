@@ -57,15 +57,19 @@ static void minute_passed(struct timer *timer) {
     tell_pause((struct link_state *)((char *)timer - offsetof(struct link_state, minute)), false);
 }
 
+static bool is_any_down(const struct portal *portal) {
+    for (size_t i = 0; i < LINKS; i++)
+        if (portal->links[i].down)
+            return true;
+    return false;
+}
+
 /* Stripe may be back and yet do nothing of what requests need: one at a time, until one got its due. What the store
  * failed to do is tried itself before it counts as back. */
 static enum intake wanted_intake(const struct portal *portal) {
-    enum intake wanted = portal->draining ? INTAKE_NONE : INTAKE_ALL;
-    for (size_t i = 0; i < LINKS; i++) {
-        if (portal->links[i].down)
-            return INTAKE_NONE;
-    }
-    return wanted == INTAKE_ALL && !portal->links[LINK_STRIPE].proven ? INTAKE_ONE : wanted;
+    if (portal->draining || is_any_down(portal))
+        return INTAKE_NONE;
+    return portal->links[LINK_STRIPE].proven ? INTAKE_ALL : INTAKE_ONE;
 }
 
 void links_set_intake(struct portal *portal) {
@@ -138,6 +142,15 @@ static void held_too_long(struct timer *timer) {
     links_set_hold(portal);
 }
 
+/* While one is away, nothing shows whether another is back for good. */
+static void watch_unproven(struct portal *portal) {
+    for (size_t i = 0; i < LINKS && portal->in_hand > 0 && !is_any_down(portal); i++) {
+        struct link_state *state = &portal->links[i];
+        if (!state->proven && !state->unfallen.set)
+            timers_set(&portal->timers, &state->unfallen, portal_now(portal) + FLAP_US);
+    }
+}
+
 void link_down(struct portal *portal, enum link_id link, const char *cause) {
     struct link_state *state = &portal->links[link];
     uint64_t now = portal_now(portal);
@@ -146,7 +159,8 @@ void link_down(struct portal *portal, enum link_id link, const char *cause) {
         state->since = now;
         if (state->proven)
             state->held_since = now;
-        timers_unset(&portal->timers, &state->unfallen);
+        for (size_t i = 0; i < LINKS; i++)
+            timers_unset(&portal->timers, &portal->links[i].unfallen);
         state->down = true;
         state->proven = false;
     }
@@ -173,6 +187,7 @@ void link_up(struct portal *portal, enum link_id link) {
                                         .quiet = state->quiet,
                                         .duration_us = portal_now(portal) - state->since});
     state->cause[0] = '\0';
+    watch_unproven(portal);
     links_set_hold(portal);
     links_set_intake(portal);
     portal_turn_soon(portal);
@@ -189,11 +204,7 @@ void link_proven(struct portal *portal, enum link_id link) {
 }
 
 void links_note_delivery(struct portal *portal) {
-    for (size_t i = 0; i < LINKS; i++) {
-        struct link_state *state = &portal->links[i];
-        if (!state->down && !state->proven && !state->unfallen.set)
-            timers_set(&portal->timers, &state->unfallen, portal_now(portal) + FLAP_US);
-    }
+    watch_unproven(portal);
     if (portal->intake == INTAKE_NONE)
         links_set_hold(portal); /* it was on its way when the consumer was cancelled */
 }
