@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import time
 
@@ -11,6 +12,7 @@ import pytest
 
 from bed.process import ROOT, SANITIZED, wait_until
 from bed.service import DEAD, REPLIES, REQUESTS
+from test_backpressure import memory_alarm
 from test_ctl import (BAD_FILE, DONE, FAILED, INTERRUPTED, LATE, NO_FILE, UNAVAILABLE, finish, on_terminal, portalctl, start)
 
 MEMORY_MIB = 32
@@ -346,6 +348,31 @@ def test_a_broker_that_stops_behind_its_socket_costs_only_time(serving, tmp_path
     result = finish(replaying, 120)
     assert result.status == DONE and "RabbitMQ does not confirm" in result.errors, result
     assert "RabbitMQ is there again" in result.errors and len(serving.sessions()) == 2000
+
+
+def check_all_sent_once(serving, replaying, count):
+    result = finish(replaying, 60)
+    assert result.status == DONE and "trying again" not in result.errors, result
+    assert len(serving.sessions()) == count
+
+
+@pytest.mark.slow
+def test_a_memory_alarm_is_no_broker_that_stopped(serving, tmp_path):
+    with memory_alarm(serving.bed.rabbitmq):
+        replaying = start(serving, "replay", requests(tmp_path / "a.jsonl", 100, serving.teams(10)))
+        time.sleep(17)  # it waits for a confirm for 15
+    check_all_sent_once(serving, replaying, 100)
+
+
+@pytest.mark.slow
+def test_a_portalctl_that_stood_still_blames_nobody(serving, tmp_path):
+    with serving.bed.rabbitmq.stalled(serving.name, REQUESTS):
+        replaying = start(serving, "replay", requests(tmp_path / "a.jsonl", 100, serving.teams(10)))
+        time.sleep(2)
+        replaying.send_signal(signal.SIGSTOP)
+    time.sleep(17)
+    replaying.send_signal(signal.SIGCONT)
+    check_all_sent_once(serving, replaying, 100)
 
 
 @pytest.mark.slow

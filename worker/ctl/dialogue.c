@@ -209,18 +209,28 @@ static void answered(struct dialogue *dialogue, const struct wire_message *reply
     }
 }
 
-/* Ends those whose time is over. Result: whether the broker has left one unconfirmed for so long that it must have
- * stopped behind its open socket; one that is short of memory or disk says so. */
+/* How long the broker has had to confirm it, in microseconds. */
+static uint64_t unconfirmed_for(const struct dialogue *dialogue, const struct dialogue_request *request, uint64_t now) {
+    const struct wire *wire = &dialogue->wire;
+    if (request->sequence == 0 || request->confirmed || wire->blocked)
+        return 0;
+    return now - (request->since > wire->unblocked_at ? request->since : wire->unblocked_at);
+}
+
+/* Ends those whose time is over, unless their answers may be on their way in: it may be this process that stood still.
+ * Result: whether the broker has left one unconfirmed for so long that it must have stopped behind its open socket; one
+ * that is short of memory or disk says so. */
 static bool expire(struct dialogue *dialogue) {
     uint64_t now = ctl_monotonic();
     bool stopped = false;
     if (now < dialogue->expire_at)
         return false;
     dialogue->expire_at = now + EXPIRE_US;
+    if (wire_has_input(&dialogue->wire))
+        return false;
     for (size_t i = 0; i < dialogue->count;) {
         const struct dialogue_request *request = dialogue->open[i];
-        bool sent = request->sequence > 0 && !dialogue->wire.blocked;
-        stopped |= sent && !request->confirmed && now - request->since > CONFIRM_US;
+        stopped |= unconfirmed_for(dialogue, request, now) > CONFIRM_US;
         if (request->confirmed && now - request->since > (uint64_t)request->patience_ms * 1000)
             finish(dialogue, i, DIALOGUE_LATE, NULL);
         else

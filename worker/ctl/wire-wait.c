@@ -74,9 +74,10 @@ static enum wire_event connection_method(struct wire *wire, const amqp_method_t 
         wire->blocked = true;
         (void)ctl_complain(0, NULL, "RabbitMQ takes no messages just now (%.*s); waiting", (int)reason.len,
                            (const char *)reason.bytes);
-    } else if (method->id == AMQP_CONNECTION_UNBLOCKED_METHOD)
+    } else if (method->id == AMQP_CONNECTION_UNBLOCKED_METHOD) {
         wire->blocked = false;
-    else if (method->id == AMQP_CONNECTION_CLOSE_METHOD) {
+        wire->unblocked_at = ctl_monotonic();
+    } else if (method->id == AMQP_CONNECTION_CLOSE_METHOD) {
         (void)amqp_send_method(wire->amqp, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &close_ok);
         (void)wire_lose_closed(wire, "closed the connection", method);
         return WIRE_LOST;
@@ -130,6 +131,11 @@ static enum wire_event take_frame(struct wire *wire, const amqp_frame_t *frame) 
 }
 
 /* ---- waiting ---- */
+
+bool wire_has_input(const struct wire *wire) {
+    struct pollfd poller = {.fd = amqp_get_sockfd(wire->amqp), .events = POLLIN};
+    return amqp_frames_enqueued(wire->amqp) || amqp_data_in_buffer(wire->amqp) || poll(&poller, 1, 0) != 0;
+}
 
 /* Whether something is there to be read within the time, or there is room where that is wanted. */
 static void wait_for_socket(struct wire *wire, int milliseconds) {

@@ -43,6 +43,7 @@ struct wire {
     uint64_t sequence;              /* of the last message published: what a confirm's tag counts */
     bool consuming, asking;         /* the channels that are open */
     bool blocked;                   /* the broker takes no messages just now: memory or disk */
+    uint64_t unblocked_at;          /* monotonic: when that ended last: until then nothing could be confirmed */
     uint64_t opened_at;             /* monotonic */
     uint64_t lost_at;               /* monotonic: since when it is not there, or of no use; 0: it is */
     uint64_t settled_at;            /* monotonic: when something was acknowledged last; 0: nothing was */
@@ -98,6 +99,9 @@ int wire_publish(struct wire *wire, const char *exchange, const char *routing_ke
 
 /* Takes what was consumed out of its queue for good: 0 or -EPIPE. */
 int wire_acknowledge(struct wire *wire, uint64_t tag);
+
+/* Whether something came that no wire_wait() has looked at. */
+bool wire_has_input(const struct wire *wire);
 
 /* The next thing that happens, within so many milliseconds. */
 enum wire_event wire_wait(struct wire *wire, unsigned milliseconds);
