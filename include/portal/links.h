@@ -259,7 +259,7 @@ struct stripe_exchange {
     char *body;            /* the link's, valid inside `done`; NUL-terminated */
     size_t body_length;
     char request_id[128];   /* Request-Id, "" if none */
-    unsigned connections;   /* that were opened for it; 0: one was there */
+    unsigned connections;   /* that were opened for it, also if it was cancelled; 0: one was there */
     bool replayed;          /* Idempotent-Replayed: true */
     int should_retry;       /* Stripe-Should-Retry: 1, 0, or -1 if not said */
     int64_t retry_after_ms; /* Retry-After (RFC 9110 §10.2.3: seconds or a date), -1 if none; at most an hour */

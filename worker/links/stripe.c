@@ -172,6 +172,9 @@ static void call_unlink(struct call *call) {
 /* Takes it out of libcurl and out of the active; the exchange is the caller's to report. */
 static struct stripe_exchange *call_end(struct call *call) {
     struct stripe_exchange *exchange = call->exchange;
+    long connections = 0;
+    (void)curl_easy_getinfo(call->easy, CURLINFO_NUM_CONNECTS, &connections);
+    exchange->connections = (unsigned)connections;
     (void)curl_multi_remove_handle(call->stripe->curl.multi, call->easy);
     call_unlink(call);
     exchange->link = NULL;
@@ -216,11 +219,9 @@ static void call_answered(struct call *call, int status) {
 }
 
 static void call_done(struct call *call, CURLcode code) {
-    long status = 0, connections = 0;
+    long status = 0;
     (void)curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
-    (void)curl_easy_getinfo(call->easy, CURLINFO_NUM_CONNECTS, &connections);
     char explanation[sizeof call->exchange->explanation];
-    call->exchange->connections = (unsigned)connections;
 
     if (call->answer.failure < 0) {
         int error = call->answer.failure;
@@ -395,6 +396,7 @@ static void start(void *self, struct stripe_exchange *exchange) {
     exchange->error = 0;
     exchange->explanation[0] = '\0';
     exchange->status = 0;
+    exchange->connections = 0;
     exchange->body = NULL;
     exchange->body_length = 0;
     exchange->request_id[0] = '\0';

@@ -21,6 +21,16 @@ const char *endpoint_name(enum endpoint endpoint) {
     return endpoint_names[endpoint];
 }
 
+void exchange_tell(struct portal *portal, const struct stripe_exchange *exchange) {
+    if (exchange->connections > 0 && !portal->freeing)
+        portal_tell(portal, &(struct event){.kind = EVENT_CONNECTED, .link = "stripe", .count = exchange->connections});
+}
+
+void exchange_cancel(struct portal *portal, struct stripe_exchange *exchange) {
+    portal->stripe.cancel(portal->stripe.self, exchange);
+    exchange_tell(portal, exchange);
+}
+
 static void move(struct errand *errand, struct errands *to) {
     struct calls *calls = &errand->portal->calls;
     switch (errand->state) {
@@ -64,7 +74,7 @@ void errand_clear(struct errand *errand) {
     if (!errand->portal)
         return;
     if (errand->state == ERRAND_UNDERWAY)
-        errand->portal->stripe.cancel(errand->portal->stripe.self, &errand->exchange);
+        exchange_cancel(errand->portal, &errand->exchange);
     move(errand, NULL);
     free(errand->path);
     free(errand->form);
@@ -143,9 +153,7 @@ static void tell_call(const struct errand *errand, const struct refusal *refusal
                                         .count = errand->attempts,
                                         .duration_us = portal_now(portal) - errand->started_at,
                                         .queued_us = errand->started_at - errand->ready_at});
-    if (errand->exchange.connections > 0)
-        portal_tell(portal,
-                    &(struct event){.kind = EVENT_CONNECTED, .link = "stripe", .count = errand->exchange.connections});
+    exchange_tell(portal, &errand->exchange);
     if (refusal->misbehaved)
         portal_tell(portal, &(struct event){.kind = EVENT_STRIPE_MISBEHAVED,
                                             .text = refusal->message,
@@ -227,7 +235,7 @@ void errands_restart(struct portal *portal, uint64_t older_us) {
         next = TAILQ_NEXT(errand, entry);
         if (now - errand->started_at < older_us)
             continue;
-        portal->stripe.cancel(portal->stripe.self, &errand->exchange);
+        exchange_cancel(portal, &errand->exchange);
         become_ready(errand);
     }
 }
@@ -315,5 +323,5 @@ void calls_init(struct portal *portal) {
 
 void calls_free(struct portal *portal) {
     if (portal->calls.probe_underway)
-        portal->stripe.cancel(portal->stripe.self, &portal->calls.probe);
+        exchange_cancel(portal, &portal->calls.probe);
 }

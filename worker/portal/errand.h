@@ -113,6 +113,12 @@ bool health_takes_errand(struct portal *portal);
 /* A call began: should it hang, somebody has to notice. */
 void health_watch(struct portal *portal);
 
+/* An exchange ended: tells how many connections were opened for it. */
+void exchange_tell(struct portal *portal, const struct stripe_exchange *exchange);
+
+/* Cancels one that is under way, and tells likewise. */
+void exchange_cancel(struct portal *portal, struct stripe_exchange *exchange);
+
 /* Starts one that is ready, now. */
 void errand_start(struct errand *errand);
 

@@ -81,6 +81,7 @@ static void probed(struct stripe_exchange *exchange) {
     struct refusal refusal;
     json_t *answer;
     calls->probe_underway = false;
+    exchange_tell(portal, exchange);
     switch (verdict_of(exchange, &answer, &refusal)) {
     case VERDICT_DONE:
     case VERDICT_REFUSED:
@@ -106,7 +107,7 @@ static void read_cheaply(struct portal *portal) {
     if (calls->probe_underway && now - calls->probed_at < patience)
         return;
     if (calls->probe_underway) /* it hangs: ask anew, on another connection */
-        portal->stripe.cancel(portal->stripe.self, &calls->probe);
+        exchange_cancel(portal, &calls->probe);
     calls->probe_underway = true;
     calls->probed_at = now;
     calls->probe = (struct stripe_exchange){
