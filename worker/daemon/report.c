@@ -142,6 +142,8 @@ static void heartbeat_done(struct store_task *task, enum store_status status) {
     struct report *report = (struct report *)((char *)task - offsetof(struct report, heartbeat));
     free(report->heartbeat_state);
     report->heartbeat_state = NULL;
+    if (report->heartbeat_at == 0) /* what it said is out of date already */
+        (void)sd_event_source_set_enabled(report->changed, SD_EVENT_ONESHOT);
 }
 
 /* Where it is time for one, and a store to take it. */
