@@ -30,10 +30,11 @@ def hold_out(service, seconds, link, *words):
     """Sees the outage through: the worker says what it waits for, takes nothing in, and uses next to no processor."""
     worker = service.worker
     worker.wait_status("waiting for", link, *words)
-    left = wait_intake_closed(service)
+    wait_intake_closed(service)
     usage = Usage(worker)
     time.sleep(seconds)
     used, lasted = usage.stop()
+    left, _ = waiting(service)  # not before: the broker may have been taking in yet what was sent
     lines = said(worker, f"waiting for {link}")
     print(f"{link} away: {used:.2f} s of processor in {lasted:.0f} s; {len(lines)} lines; {left} requests in the queue")
     allowed = CPU_A_MINUTE * max(lasted, 20) / 60
