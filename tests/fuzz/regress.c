@@ -21,6 +21,7 @@ int main(int argc, char **argv) {
             return 1;
         for (size_t k = 0; k < size; k++)
             copy[k] = data[k];
+        copy[size] = '\0'; /* with strict_string_checks even strndup() may not run into what is beyond */
         (void)LLVMFuzzerTestOneInput(copy, size);
         free(copy);
     }
