@@ -376,7 +376,6 @@ def test_a_portalctl_that_stood_still_blames_nobody(serving, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_hundred_thousand_requests_go_through_a_restart_in_bounded_memory(serving, tmp_path):
     total = 100_000
     path = requests(tmp_path / "many.jsonl", total, serving.teams(1000))

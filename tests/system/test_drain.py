@@ -70,7 +70,6 @@ def test_a_worker_killed_in_mid_drain_loses_nothing(service, backlog):
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_memory_stays_bounded_over_fifty_thousand_requests(service):
     service.emulator.product()
     teams = service.teams(TEAMS)
