@@ -36,7 +36,8 @@ def black_hole(service, servers, seconds):
     service.sent += send(service, 100, service.some)
     if seconds > 20:
         for server in servers:
-            service.worker.wait_status(NAMES[server], seconds=60)
+            if server != "stripe" or len(servers) == 1:  # where the others are away, nobody may have to ask Stripe
+                service.worker.wait_status(NAMES[server], seconds=60)
     time.sleep(seconds)
     used, lasted = usage.stop()
     service.before = absorb(service)
