@@ -218,7 +218,7 @@ FUZZ_FLAGS   := -std=gnu17 -Wall -Wextra -Wno-c2x-extensions -g -O1 -fsanitize=a
 .PHONY: fuzz regress-programs
 fuzz: packages  ## fuzz each target for SECONDS=60; new inputs go to build/corpus/, crashes to tests/fuzz/corpus/
 	@+mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
-	@+$(MAKE) --output-sync=target $(FUZZ_TARGETS:%=fuzz-%) && echo "$(words $(FUZZ_TARGETS)) passed, 0 failed"
+	@+$(MAKE) -j$(words $(FUZZ_TARGETS)) --output-sync=target $(FUZZ_TARGETS:%=fuzz-%) && echo "$(words $(FUZZ_TARGETS)) passed, 0 failed"
 
 fuzz-%: $(BUILD)/fuzz/%
 	@mkdir -p $(BUILD)/corpus/$*
