@@ -21,14 +21,6 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture
-def serving(service):
-    service.emulator.product()
-    service.start_worker()
-    service.declare()
-    return service
-
-
 def settings(service):
     url = service.bed.rabbitmq.url(service.name, "sender", service.bed.sender_password)
     return environment(AMQP_URL=url)
