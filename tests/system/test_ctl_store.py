@@ -2,12 +2,14 @@
 
 import datetime
 import json
+import os
 import re
+import signal
 import time
 
 import pytest
 
-from bed.process import wait_until
+from bed.process import SANITIZED, wait_until
 from bed.service import REQUESTS
 from test_ctl import DENIED, DONE, FAILED, INTERRUPTED, LATE, UNAVAILABLE, finish, portalctl, start
 
@@ -78,6 +80,44 @@ def test_a_request_that_was_not_answered_is_named(service):
     result = portalctl(service, "sessions", "r-1")
     assert result.status == FAILED and "r-1" in result.errors
     assert portalctl(service, "sessions").status == DONE
+
+
+def fill(service, count):
+    """So many old answers, r-1, r-2, …"""
+    service.query(f"""INSERT INTO portal.sessions (request_id, generation, ask, answer, outcome, code, fresh, account, livemode,
+                          answered_at, stands_until, body, properties, written)
+                      SELECT 'r-' || n, 1, '{{}}', '{{}}', 'failed', 'team_not_found', false, 'default', false,
+                          now() - interval '60 days', now() - interval '60 days', '{{}}', '{{}}', 'x'
+                      FROM generate_series(1, {count}) n""")
+
+
+def test_all_that_are_named_are_found_however_many(service):
+    fill(service, 60)
+    names = [f"r-{n}" for n in range(1, 61)]
+    assert set(found(service, *names)) == set(names)
+    cut = portalctl(service, "sessions", "--limit", "2", *names)
+    assert cut.status == DONE and cut.errors == "the newest 2; --limit shows more\n", "that says nothing of the others"
+    result = portalctl(service, "sessions", "--json", "r-61", *names)
+    assert (result.status, len(result.lines)) == (FAILED, 60)
+    assert result.errors == "portalctl: r-61: there is no answer to such a request\n"
+
+
+def test_that_there_is_more_is_said_only_where_there_is(service):
+    fill(service, 50)
+    assert portalctl(service, "sessions").errors == ""
+    assert portalctl(service, "sessions", "--limit", "49").errors == "the newest 49; --limit shows more\n"
+
+
+def test_many_answers_take_no_more_memory_than_few(service):
+    fill(service, 50_000)
+    listing = start(service, "sessions", "--json", "--limit", "1000000")
+    for _ in range(49_000):  # what is left is too much for the pipe
+        json.loads(listing.stdout.readline())
+    [peak] = re.findall(r"^VmHWM:\s*(\d+) kB", open(f"/proc/{listing.pid}/status").read(), re.MULTILINE)
+    assert SANITIZED or int(peak) < 16 * 1024
+    listing.stdout.close()
+    assert (listing.wait(), listing.stderr.read()) == (FAILED, ""), "whoever reads no further needs no word"
+    listing.stderr.close()
 
 
 # --- retry ---
@@ -179,9 +219,6 @@ def test_old_rows_and_expired_urls_are_purged(answered):
 
 
 def test_many_rows_are_purged_in_steps(service):
-    service.query("""INSERT INTO portal.sessions (request_id, generation, ask, answer, outcome, code, fresh, account, livemode,
-                         answered_at, stands_until, body, properties, written)
-                     SELECT 'old-' || n, 1, '{}', '{}', 'failed', 'team_not_found', false, 'default', false,
-                         now() - interval '60 days', now() - interval '60 days', '{}', '{}', 'x' FROM generate_series(1, 12000) n""")
+    fill(service, 12_000)
     assert portalctl(service, "purge").output == "wiped 0 URLs, deleted 12000 requests\n"
     assert service.sessions() == []

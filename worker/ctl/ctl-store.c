@@ -92,6 +92,22 @@ PGresult *ctl_query(PGconn *connection, const char *what, const char *sql, int c
     return NULL;
 }
 
+int ctl_query_each(PGconn *connection, const char *what, const char *sql, int count, const char *const *values,
+                   bool (*each)(const PGresult *row, void *userdata), void *userdata) {
+    if (!PQsendQueryParams(connection, sql, count, NULL, values, NULL, NULL, 0) || !PQsetSingleRowMode(connection))
+        return ctl_query_complain(connection, NULL, what, NULL);
+    for (;;) {
+        AUTOCLEAR PGresult *result = PQgetResult(connection);
+        ExecStatusType kind = PQresultStatus(result);
+        if (kind == PGRES_TUPLES_OK) /* that was all */
+            return 0;
+        if (kind != PGRES_SINGLE_TUPLE)
+            return ctl_query_complain(connection, result, what, NULL);
+        if (!each(result, userdata))
+            return 0;
+    }
+}
+
 const char *ctl_value(const PGresult *result, int row, int column) {
     return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
 }

@@ -18,6 +18,12 @@ PGconn *ctl_database(int *status);
 PGresult *ctl_query(PGconn *connection, const char *what, const char *sql, int count, const char *const *values,
                     int *status);
 
+/* The same, but each row is handed over as it comes, so that any number of them takes the memory of one: `each` gets a
+ * result of that row alone, borrowed, and says whether it wants more. Where it does not, the connection serves no more.
+ * Result: 0, or the exit status with the complaint made; then not all rows came. */
+int ctl_query_each(PGconn *connection, const char *what, const char *sql, int count, const char *const *values,
+                   bool (*each)(const PGresult *row, void *userdata), void *userdata);
+
 /* The complaint about a statement that failed. `text`: the migration that it is of, to tell the line; or NULL. Result:
  * the exit status. */
 int ctl_query_complain(PGconn *connection, const PGresult *result, const char *what, const char *text);

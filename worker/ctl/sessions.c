@@ -11,14 +11,21 @@
 
 enum { LIMIT = 50, PARAMETERS_MAX = 16 };
 
-/* A statement under construction, with its values as texts. */
+/* A statement under construction, with its values as texts, and what came of it. */
 struct search {
     struct text where;
     const char *values[PARAMETERS_MAX];
     char numbers[PARAMETERS_MAX][24];
     int count;
-    uint64_t limit;
+    char **names;   /* the requests that are looked for, NULL at the end; none: any */
+    bool *found;    /* of each name: there was an answer */
+    uint64_t limit; /* 0: the default */
     bool json, show_url;
+
+    struct grid grid;
+    uint64_t rows;
+    bool more;  /* there are more than the limit */
+    int status; /* of showing them */
 };
 
 static void help(FILE *out) {
@@ -30,7 +37,7 @@ static void help(FILE *out) {
           "  --code C         with this code: stripe_error, team_not_found, no_subscription, …\n"
           "  --since TIME     answered since: RFC 3339, or how long ago: 30m, 2h, 7d\n"
           "  --until TIME     answered before\n"
-          "  --limit N        at most so many; default 50\n"
+          "  --limit N        at most so many; default 50, or all that are named\n"
           "  --show-url       also the portal URL while it works: a credential\n"
           "  --json           a line of JSON for each\n\n"
           "Examples:\n"
@@ -84,19 +91,24 @@ static int add_outcome(struct search *search, const char *title) {
 }
 
 /* A list of ids as an array of PostgreSQL's: ids are plain ASCII, what else is given is no id. */
-static int add_requests(struct search *search, const char *title, char **names, struct text *list) {
+static int add_requests(struct search *search, const char *title, struct text *list) {
+    char **names = search->names;
+    size_t count = 0;
     if (!names[0])
         return 0;
     text_append(list, "{");
-    for (size_t i = 0; names[i]; i++) {
+    for (size_t i = 0; names[i]; i++, count++) {
         size_t length = strspn(names[i], "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-");
         if (length == 0 || names[i][length])
             return ctl_misused(title, "\"%s\" is no request_id: 1 to 128 of A-Za-z0-9._:-", names[i]);
         text_appendf(list, "%s\"%s\"", i > 0 ? "," : "", names[i]);
     }
     text_append(list, "}");
-    if (list->failed)
+    search->found = calloc(count + 1, sizeof *search->found);
+    if (list->failed || !search->found)
         return ctl_complain(CTL_FAILED, NULL, "out of memory");
+    if (search->limit == 0)
+        search->limit = count;
     search->values[search->count++] = list->data;
     text_appendf(&search->where, " AND request_id = ANY ($%d::text[])", search->count);
     return 0;
@@ -131,100 +143,101 @@ static const char columns[] =
     " stands_until > clock_timestamp() AND (session_id IS NULL OR url IS NOT NULL), fresh,"
     " answer::json -> 'error' ->> 'message', url FROM portal.sessions WHERE true";
 
-static json_t *text_json(const PGresult *result, int row, int column) {
-    const char *value = ctl_value(result, row, column);
+static json_t *text_json(const PGresult *row, int column) {
+    const char *value = ctl_value(row, 0, column);
     return value ? json_string(value) : NULL;
 }
 
-static json_t *number_json(const PGresult *result, int row, int column) {
-    return ctl_value(result, row, column) ? json_integer(ctl_value_number(result, row, column)) : NULL;
+static json_t *number_json(const PGresult *row, int column) {
+    return ctl_value(row, 0, column) ? json_integer(ctl_value_number(row, 0, column)) : NULL;
 }
 
-static bool is_true(const PGresult *result, int row, int column) {
-    const char *value = ctl_value(result, row, column);
+static bool is_true(const PGresult *row, int column) {
+    const char *value = ctl_value(row, 0, column);
     return value && *value == 't';
 }
 
-static int print_row_json(const struct search *search, const PGresult *result, int row) {
-    json_t *json = json_pack(
-        "{so so so so? so? so? so so? so? so? so? sb sb so?}", "request_id", text_json(result, row, ID), "generation",
-        number_json(result, row, GENERATION), "outcome", text_json(result, row, OUTCOME), "code",
-        text_json(result, row, CODE), "team_id", number_json(result, row, TEAM), "user_id",
-        number_json(result, row, USER), "answered_at", text_json(result, row, ANSWERED), "session_id",
-        text_json(result, row, SESSION), "customer", text_json(result, row, CUSTOMER), "configuration",
-        text_json(result, row, CONFIGURATION), "url_expires_at", text_json(result, row, EXPIRES), "stands",
-        is_true(result, row, STANDS), "fresh", is_true(result, row, FRESH), "message", text_json(result, row, MESSAGE));
+static int print_row_json(const struct search *search, const PGresult *row) {
+    json_t *json =
+        json_pack("{so so so so? so? so? so so? so? so? so? sb sb so?}", "request_id", text_json(row, ID), "generation",
+                  number_json(row, GENERATION), "outcome", text_json(row, OUTCOME), "code", text_json(row, CODE),
+                  "team_id", number_json(row, TEAM), "user_id", number_json(row, USER), "answered_at",
+                  text_json(row, ANSWERED), "session_id", text_json(row, SESSION), "customer", text_json(row, CUSTOMER),
+                  "configuration", text_json(row, CONFIGURATION), "url_expires_at", text_json(row, EXPIRES), "stands",
+                  is_true(row, STANDS), "fresh", is_true(row, FRESH), "message", text_json(row, MESSAGE));
     if (json && search->show_url)
-        (void)json_object_set_new(json, "url", ctl_value(result, row, URL) ? text_json(result, row, URL) : json_null());
+        (void)json_object_set_new(json, "url", ctl_value(row, 0, URL) ? text_json(row, URL) : json_null());
     int r = json ? print_json(stdout, json) : -ENOMEM;
     json_decref(json);
     return r;
 }
 
-static void print_row(const struct search *search, struct grid *grid, const PGresult *result, int row) {
-    const char *outcome = ctl_value(result, row, OUTCOME);
-    const char *code = ctl_value(result, row, CODE);
-    const char *url = ctl_value(result, row, URL);
-    int64_t left = ctl_value_number(result, row, LEFT);
+static void print_row(struct search *search, const PGresult *row) {
+    struct grid *grid = &search->grid;
+    const char *outcome = ctl_value(row, 0, OUTCOME);
+    const char *code = ctl_value(row, 0, CODE);
+    const char *url = ctl_value(row, 0, URL);
+    int64_t left = ctl_value_number(row, 0, LEFT);
     char who[64] = "";
     char span[CTL_SPAN_SIZE];
     ctl_format_span(span, (uint64_t)left);
-    if (ctl_value(result, row, TEAM))
-        (void)snprintf(who, sizeof who, "%s", ctl_value(result, row, TEAM));
-    if (ctl_value(result, row, USER))
+    if (ctl_value(row, 0, TEAM))
+        (void)snprintf(who, sizeof who, "%s", ctl_value(row, 0, TEAM));
+    if (ctl_value(row, 0, USER))
         (void)snprintf(who + strlen(who), sizeof who - strlen(who), "%suser %s", *who ? ", " : "",
-                       ctl_value(result, row, USER));
-    grid_add(grid, ctl_value(result, row, ANSWERED), NULL);
-    grid_add(grid, ctl_value(result, row, ID), grid->look.cyan);
-    grid_add(grid, ctl_value(result, row, GENERATION), NULL);
+                       ctl_value(row, 0, USER));
+    grid_add(grid, ctl_value(row, 0, ANSWERED), NULL);
+    grid_add(grid, ctl_value(row, 0, ID), grid->look.cyan);
+    grid_add(grid, ctl_value(row, 0, GENERATION), NULL);
     grid_addf(grid, look_of_outcome(&grid->look, outcome), "%s%s%s", outcome, code ? " " : "", code ? code : "");
     grid_add(grid, who, NULL);
     grid_add(grid, url ? span : NULL, NULL);
     if (search->show_url)
         grid_add(grid, url, NULL);
     else
-        grid_add(grid,
-                 ctl_value(result, row, MESSAGE) ? ctl_value(result, row, MESSAGE) : ctl_value(result, row, SESSION),
-                 NULL);
+        grid_add(grid, ctl_value(row, 0, MESSAGE) ? ctl_value(row, 0, MESSAGE) : ctl_value(row, 0, SESSION), NULL);
 }
 
-static int print(const struct search *search, const PGresult *result) {
-    const char *const titles[] = {
-        "ANSWERED", "REQUEST", "GEN", "OUTCOME", "TEAM", "URL LEFT", search->show_url ? "URL" : "SESSION OR MESSAGE",
-        NULL};
-    int rows = PQntuples(result);
-    struct grid grid;
-    grid_begin(&grid, stdout, titles);
-    for (int row = 0; row < rows; row++) {
-        if (!search->json)
-            print_row(search, &grid, result, row);
-        else if (print_row_json(search, result, row) < 0)
-            return ctl_complain(CTL_FAILED, NULL, "out of memory");
-    }
-    grid_end(&grid);
-    if (!search->json && rows == 0)
+/* One more was asked for than the limit, to know whether there are more. */
+static bool on_row(const PGresult *row, void *userdata) {
+    struct search *search = userdata;
+    search->more = search->rows == search->limit;
+    if (search->more)
+        return false;
+    search->rows++;
+    for (size_t i = 0; search->names[i]; i++)
+        search->found[i] |= strcmp(PQgetvalue(row, 0, ID), search->names[i]) == 0;
+    if (!search->json)
+        print_row(search, row);
+    else if (print_row_json(search, row) < 0)
+        search->status = ctl_complain(CTL_FAILED, NULL, "out of memory");
+    return search->status == 0 && !ferror(stdout);
+}
+
+static void tell_count(const struct search *search) {
+    if (!search->json && search->rows == 0)
         fputs("no answers\n", stderr);
-    if (!search->json && (uint64_t)rows == search->limit)
+    if (!search->json && search->more)
         fprintf(stderr, "the newest %" PRIu64 "; --limit shows more\n", search->limit);
-    return CTL_DONE;
 }
 
 /* Names each request that is not there. */
-static int tell_missing(const PGresult *result, char **names) {
+static int tell_missing(const struct search *search) {
     int status = CTL_DONE;
-    for (size_t i = 0; names[i]; i++) {
-        bool found = false;
-        for (int row = 0; row < PQntuples(result); row++)
-            found |= strcmp(PQgetvalue(result, row, ID), names[i]) == 0;
-        if (!found)
-            status = ctl_complain(CTL_FAILED, NULL, "%s: there is no answer to such a request", names[i]);
-    }
+    for (size_t i = 0; search->names[i] && !search->more; i++)
+        if (!search->found[i])
+            status = ctl_complain(CTL_FAILED, NULL, "%s: there is no answer to such a request", search->names[i]);
     return status;
 }
 
-static int run(struct search *search, char **names) {
+static int run(struct search *search) {
+    const char *const titles[] = {
+        "ANSWERED", "REQUEST", "GEN", "OUTCOME", "TEAM", "URL LEFT", search->show_url ? "URL" : "SESSION OR MESSAGE",
+        NULL};
     int status = 0;
-    text_appendf(&search->where, " ORDER BY answered_at DESC, request_id LIMIT %" PRIu64, search->limit);
+    if (search->limit == 0)
+        search->limit = LIMIT;
+    text_appendf(&search->where, " ORDER BY answered_at DESC, request_id LIMIT %" PRIu64, search->limit + 1);
     struct text sql = {0};
     text_append(&sql, columns);
     text_append(&sql, search->where.failed ? "" : search->where.data);
@@ -235,12 +248,14 @@ static int run(struct search *search, char **names) {
     AUTOFINISH PGconn *connection = ctl_database(&status);
     if (!connection)
         return status;
-    AUTOCLEAR PGresult *result =
-        ctl_query(connection, "portal.sessions", statement, search->count, search->values, &status);
-    if (!result)
+    grid_begin(&search->grid, stdout, titles);
+    status = ctl_query_each(connection, "portal.sessions", statement, search->count, search->values, on_row, search);
+    grid_end(&search->grid);
+    status = status ? status : search->status;
+    if (status)
         return status;
-    status = print(search, result);
-    return status ? status : tell_missing(result, names);
+    tell_count(search);
+    return ferror(stdout) ? CTL_DONE : tell_missing(search);
 }
 
 /* ---- the command line ---- */
@@ -290,7 +305,7 @@ static int take_option(struct search *search, const char *title, int option) {
 }
 
 int ctl_sessions(int argc, char **argv) {
-    struct search search = {.limit = LIMIT};
+    struct search search = {0};
     struct text list = {0};
     int status = 0;
     text_append(&search.where, "");
@@ -302,9 +317,11 @@ int ctl_sessions(int argc, char **argv) {
         }
         status = take_option(&search, argv[0], option);
     }
-    status = status ? status : add_requests(&search, argv[0], argv + optind, &list);
-    status = status ? status : run(&search, argv + optind);
+    search.names = argv + optind;
+    status = status ? status : add_requests(&search, argv[0], &list);
+    status = status ? status : run(&search);
     text_clear(&search.where);
     text_clear(&list);
+    free(search.found);
     return status;
 }
