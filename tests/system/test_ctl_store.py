@@ -174,6 +174,33 @@ def test_without_a_worker_there_is_no_new_answer_in_time(service):
     assert result.status == LATE and "r-1" in result.errors
 
 
+def test_one_without_a_new_answer_hides_none_of_the_others(service):
+    service.declare()
+    fill(service, 3)
+    retrying = start(service, "retry", "--timeout", "3s", "r-1", "r-2", "r-3")
+    wait_until(lambda: service.queue_depth(REQUESTS) == 3, "the requests")
+    service.query("UPDATE portal.sessions SET generation = 2 WHERE request_id = 'r-2'")
+    result = finish(retrying)
+    assert result.status == LATE and re.search(r"^r-2 +2 +failed team_not_found", result.output, re.MULTILINE), result
+    assert "no new answer to r-1" in result.errors and "no new answer to r-3" in result.errors
+    assert result.errors.count("portalctl status") == 1
+
+
+@pytest.mark.slow
+def test_a_database_that_stands_still_does_not_hold_a_retry(service):
+    service.declare()
+    fill(service, 1)
+    retrying = start(service, "retry", "r-1")
+    wait_until(lambda: service.queue_depth(REQUESTS) == 1, "the request")
+    [backend] = service.query("SELECT pid FROM pg_stat_activity WHERE application_name = 'portalctl' AND datname = current_database()")
+    os.kill(backend["pid"], signal.SIGSTOP)
+    try:
+        result = finish(retrying)
+    finally:
+        os.kill(backend["pid"], signal.SIGCONT)
+    assert result.status == UNAVAILABLE and "PostgreSQL does not answer" in result.errors, result
+
+
 def test_ctrl_c_ends_the_wait_for_a_new_answer(service):
     worker = service.start_worker()
     service.ask({"request_id": "r-1", "team_id": 2_000_000_000})

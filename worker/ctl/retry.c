@@ -12,7 +12,7 @@
 #include "look.h"
 #include "portal/text.h"
 
-enum { STEP_MS = 200, WAIT_SECONDS = 60, WINDOW = 100 };
+enum { STEP_MS = 200, WAIT_SECONDS = 60, ANSWER_SECONDS = 10, WINDOW = 100 };
 
 struct retry {
     char **names;
@@ -96,6 +96,22 @@ static int submit(struct retry *retry, const char *body, const char *row_propert
 
 /* ---- sending ---- */
 
+/* ctl_query(), but Ctrl-C ends nothing here by itself: a database that stands still must not hold it for ever. */
+static PGresult *ask(struct retry *retry, const char *sql, int count, const char *const *values, int *status) {
+    PGresult *result = PQsendQueryParams(retry->connection, sql, count, NULL, values, NULL, NULL, 0)
+                           ? database_result(retry->connection, ANSWER_SECONDS)
+                           : NULL;
+    if (PQresultStatus(result) == PGRES_TUPLES_OK)
+        return result;
+    if (result || *PQerrorMessage(retry->connection))
+        *status = ctl_query_complain(retry->connection, result, "portal.sessions", NULL);
+    else
+        *status = ctl_complain(CTL_UNAVAILABLE, "\"portalctl check\" looks at it.",
+                               "PostgreSQL does not answer within %d s", ANSWER_SECONDS);
+    PQclear(result);
+    return NULL;
+}
+
 static int refuse(struct retry *retry, const char *next, const char *name, const char *why) {
     retry->failed = true;
     (void)ctl_complain(CTL_FAILED, next, "%s: %s", name, why);
@@ -107,7 +123,7 @@ static int send_one(struct retry *retry, size_t i) {
     static const char sql[] = "SELECT generation, outcome, body, properties FROM portal.sessions WHERE request_id = $1";
     const char *const values[] = {retry->names[i]};
     int status = 0;
-    AUTOCLEAR PGresult *result = ctl_query(retry->connection, "portal.sessions", sql, 1, values, &status);
+    AUTOCLEAR PGresult *result = ask(retry, sql, 1, values, &status);
     if (!result)
         return status;
     if (PQntuples(result) == 0)
@@ -153,7 +169,7 @@ static int look(struct retry *retry, size_t i, struct grid *grid) {
     const char *const values[] = {retry->names[i], generation};
     int status = 0;
     (void)snprintf(generation, sizeof generation, "%" PRId64, retry->generation[i]);
-    AUTOCLEAR PGresult *result = ctl_query(retry->connection, "portal.sessions", sql, 2, values, &status);
+    AUTOCLEAR PGresult *result = ask(retry, sql, 2, values, &status);
     if (!result)
         return -status;
     if (PQntuples(result) == 0)
@@ -176,23 +192,26 @@ static int look(struct retry *retry, size_t i, struct grid *grid) {
     return 1;
 }
 
+/* One that has no answer keeps nobody from the others': each is looked for once, also when the time is over. */
 static int wait_all(struct retry *retry, struct grid *grid) {
+    static const char next[] =
+        "\"portalctl status\" shows what the workers do, \"portalctl dead list\" what they gave up.";
     uint64_t end = ctl_monotonic() + retry->wait_seconds * 1000000;
+    int status = 0;
     for (size_t i = 0; i < retry->count; i++) {
-        int r = 0;
-        while (retry->sent[i] && (r = look(retry, i, grid)) == 0) {
-            if (ctl_monotonic() > end)
-                return ctl_complain(
-                    CTL_LATE,
-                    "\"portalctl status\" shows what the workers do, \"portalctl dead list\" what they gave up.",
-                    "no new answer to %s within %" PRIu64 " s", retry->names[i], retry->wait_seconds);
+        int r = retry->sent[i] ? look(retry, i, grid) : 1;
+        while (r == 0 && ctl_monotonic() <= end) {
             if (!ctl_stop_sleep(retry->stop, STEP_MS))
                 return ctl_complain(CTL_INTERRUPTED, NULL, "interrupted; what was sent is worked all the same");
+            r = look(retry, i, grid);
         }
         if (r < 0)
             return -r;
+        if (r == 0)
+            status = ctl_complain(CTL_LATE, status ? NULL : next, "no new answer to %s within %" PRIu64 " s",
+                                  retry->names[i], retry->wait_seconds);
     }
-    return 0;
+    return status;
 }
 
 static void tell_sent(const struct retry *retry) {
