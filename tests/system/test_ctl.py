@@ -108,8 +108,23 @@ def test_without_a_command_the_help_goes_to_standard_error():
 
 def test_what_could_not_be_written_is_no_success(service):
     with open("/dev/full", "w") as full:
-        telling = start(service, "sessions", "--help", stdout=full)
-        assert finish(telling).status == FAILED
+        result = finish(start(service, "sessions", "--help", stdout=full))
+    assert (result.status, result.errors) == (FAILED, "portalctl: standard output: No space left on device\n")
+
+
+def test_a_stream_that_is_closed_gets_nothing_else_in_its_place(service, tmp_path):
+    service.declare()
+    path = tmp_path / "dead.jsonl"
+
+    def run_with(redirection, *arguments):
+        command = ["bash", "-c", f'exec "$0" "$@" {redirection}', BUILD / "portalctl", *arguments]
+        return subprocess.run(command, env=environment(**service.settings()), text=True, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    assert run_with("2>&-", "capture", "--dead", "--output", path).returncode == DONE
+    assert path.read_text() == "", "no word of what goes to standard error"
+    closed = run_with(">&-", "--version")
+    assert closed.returncode == FAILED and "standard output: Bad file descriptor" in closed.stderr
 
 
 @pytest.mark.parametrize("command", [[], *COMMANDS], ids=lambda command: " ".join(command) or "none")

@@ -1,9 +1,13 @@
 /* portalctl.c — the operator's tool: finds the command and hands over. */
 #include "portalctl.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct command commands[] = {
     {"status", "portalctl status", "what the workers do, what is queued, what is paused and why", ctl_status},
@@ -57,16 +61,36 @@ int ctl_run(const struct command *list, size_t count, void (*print_help)(FILE *)
     return ctl_misused(argv[0], "there is no command \"%s\"", argv[1]);
 }
 
-/* What was printed is there only once it could be written: to a full disk, or to nobody. */
+/* What was printed is there only once it could be written. Where nobody reads on, as after "| head", that needs no
+ * word.
+ */
 static int finish(int status) {
+    struct pollfd reader = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    bool gone = poll(&reader, 1, 0) > 0 && (reader.revents & POLLERR);
     bool lost = ferror(stdout) != 0;
+    errno = 0;
     lost = fclose(stdout) != 0 || lost;
-    return lost && status == CTL_DONE ? CTL_FAILED : status;
+    if (!lost || status != CTL_DONE)
+        return status;
+    if (gone || errno == EPIPE)
+        return CTL_FAILED;
+    return ctl_complain(CTL_FAILED, NULL, "standard output: %s", errno ? strerror(errno) : "not all could be written");
+}
+
+/* A standard stream that is closed becomes one that can't be used: else the next socket or file to be opened would get
+ * its number, and what is printed. */
+static bool keep_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+            return false;
+    return true;
 }
 
 int main(int argc, char **argv) {
     static char name[] = "portalctl";
     struct sigaction ignore = {.sa_handler = SIG_IGN};
+    if (!keep_streams())
+        return CTL_FAILED;
     (void)sigaction(SIGPIPE, &ignore, NULL);
     (void)setlocale(LC_CTYPE, "C.UTF-8");
     if (argc >= 2 && strcmp(argv[1], "--version") == 0) {
