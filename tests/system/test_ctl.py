@@ -143,7 +143,8 @@ def test_an_unknown_option_is_refused_with_a_hint(command):
     (["replay", "--rate", "many", "-"], "many"), (["replay", "--concurrency", "0", "-"], "0"),
     (["replay", "--run", "a b", "-"], "a b"), (["status", "--watch=0"], "watch"), (["capture", "r-1"], "--dead"),
     (["request", "--team", "1", "--reply-to", "q"], "--no-wait"), (["request", "--team", "1", "extra"], "extra"),
-    (["request", "--team", "1", "--subscription", "sub_1"], "--flow"),
+    (["request", "--team", "1", "--subscription", "sub_1"], "--flow"), (["capture", "--for", "0"], "--for"),
+    (["dead", "drop", "--reason", "", "--since", "1h", "--yes"], "--reason is empty"),
 ])
 def test_wrong_use_is_named(arguments, words):
     status, output, errors = run({}, *arguments, program="portalctl")

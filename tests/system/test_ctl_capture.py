@@ -6,7 +6,7 @@ import stat
 
 from bed.process import wait_until
 from bed.service import DEAD
-from test_ctl import BAD_FILE, DONE, FAILED, USAGE, finish, portalctl, start
+from test_ctl import BAD_FILE, DONE, FAILED, UNAVAILABLE, USAGE, finish, portalctl, start
 
 
 def recording(service, *arguments):
@@ -119,3 +119,9 @@ def test_a_file_that_is_there_is_not_overwritten(service, tmp_path):
     path.write_text("precious\n")
     result = portalctl(service, "capture", "--for", "1s", "--output", path)
     assert result.status == BAD_FILE and str(path) in result.errors and path.read_text() == "precious\n"
+
+
+def test_what_could_not_begin_leaves_no_file_in_the_way_of_the_next_try(service, tmp_path):
+    path = tmp_path / "new.jsonl"
+    assert portalctl(service, "capture", "--output", path, AMQP_URL="amqp://127.0.0.1:1").status == UNAVAILABLE
+    assert not path.exists()

@@ -2,12 +2,14 @@
 
 import collections
 import json
+import os
+import pty
 import re
 import time
 
 import pytest
 
-from bed.process import wait_until
+from bed.process import PATIENCE, wait_until
 from bed.service import DEAD, REQUESTS
 from test_ctl import (DENIED, DONE, FAILED, INTERRUPTED, UNAVAILABLE, USAGE, finish, on_terminal, portalctl, start)
 
@@ -347,6 +349,23 @@ def test_a_person_is_asked_first(service):
     status, shown = on_terminal(service, "dead", "drop", "--all", answer=b"y\n")
     assert status == DONE and "deleted 10 letters" in shown
     assert service.queue_depth(DEAD) == 0
+
+
+def test_ctrl_c_is_an_answer_too(service):
+    service.declare()
+    service.request({"request_id": "r-1", "team_id": 1}, expiration="0", reply_to=None)
+    wait_until(lambda: service.queue_depth(DEAD) == 1, "the letter")
+    leader, follower = pty.openpty()
+    dropping = start(service, "dead", "drop", "--all", stdin=follower, stderr=follower)
+    os.close(follower)
+    shown = b""
+    while b"[y/N]" not in shown:
+        shown += os.read(leader, 65536)
+    dropping.send_signal(2)
+    assert dropping.wait(PATIENCE) == INTERRUPTED and b"nothing was deleted" in os.read(leader, 65536)
+    dropping.stdout.close()
+    os.close(leader)
+    assert service.queue_depth(DEAD) == 1
 
 
 def test_a_missing_right_to_publish_loses_no_letter(service):

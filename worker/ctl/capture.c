@@ -180,6 +180,8 @@ static int run(struct capture *capture) {
     fprintf(stderr, "recorded %" PRIu64 " request%s\n", capture->written, capture->written == 1 ? "" : "s");
     if (capture->output && fclose(capture->out) != 0 && status == 0)
         status = ctl_complain(CTL_FAILED, NULL, "%s: %s", capture->output, strerror(errno));
+    if (capture->output && status && capture->written == 0)
+        (void)unlink(capture->output); /* it would only be in the way of the next try */
     return status;
 }
 
@@ -194,6 +196,7 @@ static const struct option options[] = {
 };
 
 static int take_option(struct capture *capture, const char *title, int option) {
+    int status;
     switch (option) {
     case 'o':
         capture->output = optarg;
@@ -201,7 +204,8 @@ static int take_option(struct capture *capture, const char *title, int option) {
     case 'c':
         return ctl_read_number(title, "--count", optarg, 1, UINT32_MAX, &capture->count);
     case 'f':
-        return ctl_read_duration(title, "--for", optarg, &capture->seconds);
+        status = ctl_read_duration(title, "--for", optarg, &capture->seconds);
+        return status == 0 && capture->seconds == 0 ? ctl_misused(title, "--for: at least 1s") : status;
     case 'd':
         capture->dead = true;
         return 0;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -42,11 +43,14 @@ static int on_letter(const struct letter *letter, void *userdata) {
 }
 
 static bool ask(const struct drop *drop, int stop) {
+    struct pollfd pollers[] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = stop, .events = POLLIN}};
     char answer[16] = "";
     if (drop->yes)
         return true;
     fprintf(stderr, "Delete %zu letter%s for good? [y/N] ", drop->count, drop->count == 1 ? "" : "s");
-    ssize_t length = ctl_stop_wanted(stop) ? 0 : read(STDIN_FILENO, answer, sizeof answer - 1);
+    if (poll(pollers, 2, -1) < 0 || pollers[1].revents)
+        return false;
+    ssize_t length = read(STDIN_FILENO, answer, sizeof answer - 1);
     return length > 0 && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
@@ -56,7 +60,7 @@ static int work(struct drop *drop, struct walk *walk, int stop) {
         return status;
     bool found = filter_tell_missing(&drop->filter);
     if (drop->count > 0 && !ask(drop, stop))
-        return ctl_complain(CTL_FAILED, NULL, "nothing was deleted");
+        return ctl_complain(ctl_stop_wanted(stop) ? CTL_INTERRUPTED : CTL_FAILED, NULL, "nothing was deleted");
     for (size_t i = 0; i < drop->count; i++)
         if (walk_take(walk, drop->tags[i]) < 0)
             return wire_complain(walk->wire);

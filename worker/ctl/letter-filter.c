@@ -26,10 +26,13 @@ static bool is_reason(const char *word) {
     return false;
 }
 
-/* A misspelt one would match nothing, which looks as if all were well. */
+/* A misspelt one would match nothing, which looks as if all were well; an empty list, of a variable that is not set,
+ * would match all. */
 static int add_reasons(struct letter_filter *filter, const char *title, char *list) {
     size_t count = 0;
     char *rest = NULL;
+    if (!list[strspn(list, ", ")])
+        return ctl_misused(title, "--reason is empty: \"portalctl dead --help\" has the reasons");
     while (filter->reasons[count])
         count++;
     for (char *reason = strtok_r(list, ", ", &rest); reason; reason = strtok_r(NULL, ", ", &rest)) {
