@@ -227,6 +227,9 @@ static void a_message_is_written_so_that_it_can_be_read(void **state) {
          "{\"body_base64\":\"/w==\",\"properties\":{\"x-reply_to\":\"q\",\"x-timestamp\":5,\"x-expiration\":\"9\"}}"},
         {"a\0", 2, "{\"headers\": {\"n\": 1}}", "{\"body_base64\":\"YQA=\",\"properties\":{\"headers\":{\"n\":1}}}"},
         {"a\0b", 3, "{}", "{\"body_base64\":\"YQBi\"}"},
+        {"[]", 2, "{\"headers\": {\"back\": [\"http://u:p@p.example/x\"]}, \"type\": \"https://p.example/?k=1\"}",
+         "{\"body\":\"[]\",\"properties\":{\"headers\":{\"back\":[\"http://p.example/redacted\"]},"
+         "\"type\":\"https://p.example/redacted\"}}"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *line = written(cases[i].body, cases[i].length, cases[i].properties, NULL);

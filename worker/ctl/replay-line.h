@@ -25,7 +25,7 @@ int replay_line_read(struct replay_line *line, const char *text, size_t length, 
 void replay_line_clear(struct replay_line *line);
 
 /* Makes the line of a body and properties (taken over), without its end: the caller's to free; NULL without memory.
- * URLs in the body are cut after their host, as what follows may be a credential. `remark` (taken over, or NULL) is an
+ * URLs in both are cut after their host, as what follows may be a credential. `remark` (taken over, or NULL) is an
  * object whose members, called x-…, are put beside. */
 char *replay_line_write(const char *body, size_t length, json_t *properties, json_t *remark);
 

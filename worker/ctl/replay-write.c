@@ -136,7 +136,7 @@ char *replay_line_write(const char *body, size_t length, json_t *properties, jso
     char *text = NULL;
     int r = line && properties ? add_body(line, body, length) : -ENOMEM;
     if (r == 0 && json_object_size(properties) > 0)
-        r = json_object_set(line, "properties", properties);
+        r = json_object_set_new(line, "properties", redact_json(properties));
     if (r == 0 && remark)
         r = json_object_update(line, remark);
     if (r == 0)
