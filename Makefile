@@ -9,8 +9,9 @@ SANITIZE ?=
 
 # --- Debian packages ---------------------------------------------------------------------------------------------
 
-PACKAGES_BUILD := gcc libc6-dev pkg-config librabbitmq-dev libcurl4-openssl-dev libjansson-dev libpq-dev libsystemd-dev
-PACKAGES_TEST  := amqp-tools dpkg-dev libmicrohttpd-dev libcmocka-dev openssl postgresql-15 rabbitmq-server prometheus \
+PACKAGES_BUILD := gcc libc6-dev pkg-config librabbitmq-dev libcurl4-openssl-dev libjansson-dev libpq-dev libsystemd-dev \
+                  libmicrohttpd-dev dpkg-dev
+PACKAGES_TEST  := amqp-tools libcmocka-dev openssl postgresql-15 rabbitmq-server prometheus \
                   dbus iproute2 procps systemd \
                   python3 python3-pytest python3-pytest-xdist python3-pika python3-psycopg2 \
                   python3-jsonschema python3-yaml
@@ -85,19 +86,23 @@ ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += -j$(shell nproc)
 endif
 
-.PHONY: all packages unit-programs demo dev migrate unit system test ci-extra clean help
+.PHONY: all packages build-packages unit-programs demo dev migrate unit system test ci-extra clean help
 all: $(PROGRAMS)  ## build the worker, portalctl and the Stripe emulator (the default)
 
 packages:  ## install the Debian packages that are missing, if any
 	@.ci/install-packages $(PACKAGES)
 
+# Whoever only builds and installs gets no servers.
+build-packages:
+	@.ci/install-packages $(PACKAGES_BUILD)
+
 # Rebuild all when the flags or the version change.
-$(BUILD)/flags: FORCE | packages
+$(BUILD)/flags: FORCE | build-packages
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(subst ','\'',$(COMPILE) / $(LINK))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(COMPILE) / $(LINK))' >$@
 .PHONY: FORCE
 
-$(BUILD)/obj/%.o: %.c $(BUILD)/flags | packages
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags | build-packages
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	@$(COMPILE) -MMD -MP -c -o $@ $<
@@ -136,6 +141,7 @@ $(BUILD)/bench-%: $(BUILD)/obj/tests/bench/%.o
 	@echo "  LINK  $@"
 	@$(LINK) -o $@ $^ $(PC_LIBS)
 
+$(call object,$(UNIT_TESTS) $(UNIT_HELP)): | packages
 unit-programs: $(UNIT_PROGRAMS)
 $(UNIT_PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(call object,$(UNIT_HELP)) $(BUILD)/libportal.a
 	@mkdir -p $(@D)
@@ -164,7 +170,7 @@ dev: packages  ## as demo, but leave all running until Ctrl-C and print how to c
 	@$(BED) bed.demo dev
 
 migrate: $(BUILD)/portalctl  ## bring the schema `portal` of $DATABASE_URL up to date
-	@$(BUILD)/portalctl migrate
+	@$(BUILD)/portalctl migrate --directory sql
 
 # --- Test --------------------------------------------------------------------------------------------------------
 
@@ -319,11 +325,10 @@ COMPLETIONDIR  = $(PREFIX)/share/bash-completion/completions
 CONFIGURATION := /etc/portal-worker
 
 # What goes where, as source:place:mode. The worker's unit serves under two names.
-STAGE    = $(BUILD)/install
 UNITS   := portal-worker.service portal-worker-purge.service portal-worker-purge.timer
-INSTALLS = $(BUILD)/portal-worker:$(BINDIR)/portal-worker:755 $(STAGE)/portalctl:$(BINDIR)/portalctl:755 \
-  $(foreach unit,$(UNITS),$(STAGE)/$(unit):$(UNITDIR)/$(unit):644) \
-  $(STAGE)/portal-worker.service:$(UNITDIR)/portal-worker@.service:644 \
+INSTALLS = $(BUILD)/portal-worker:$(BINDIR)/portal-worker:755 $(BUILD)/portalctl:$(BINDIR)/portalctl:755 \
+  $(foreach unit,$(UNITS),systemd/$(unit):$(UNITDIR)/$(unit):644) \
+  systemd/portal-worker.service:$(UNITDIR)/portal-worker@.service:644 \
   systemd/portal-worker.catalog:$(CATALOGDIR)/portal-worker.catalog:644 \
   systemd/portal-worker.env:$(DOCDIR)/examples/portal-worker.env:644 \
   $(foreach file,$(wildcard systemd/prometheus/*),$(file):$(DATADIR)/$(notdir $(file)):644) \
@@ -333,26 +338,18 @@ INSTALLS = $(BUILD)/portal-worker:$(BINDIR)/portal-worker:755 $(STAGE)/portalctl
   $(foreach file,$(wildcard sql/application/*.sql),$(file):$(DATADIR)/sql/application/$(notdir $(file)):644) \
   $(foreach file,$(wildcard include/contract/*),$(file):$(DATADIR)/contract/$(notdir $(file)):644)
 
-# An installed portalctl finds its migrations where they are installed.
-$(STAGE)/portalctl: FORCE $(call object,$(MAIN_CTL)) $(BUILD)/libportal.a
-	@mkdir -p $(@D)
-	@$(COMPILE) -DSQL_DIRECTORY='"$(DATADIR)/sql"' -c -o $@.o worker/ctl/migrate.c
-	@echo "  LINK  $@"
-	@$(LINK) -o $@ $@.o $(call object,$(MAIN_CTL)) $(BUILD)/libportal.a $(PC_LIBS)
-
-$(UNITS:%=$(STAGE)/%): $(STAGE)/%: systemd/% FORCE
-	@mkdir -p $(@D)
-	@sed 's|/usr/bin/portal|$(BINDIR)/portal|' $< >$@
+# What names the places of the Debian package, to be put right for others.
+PLACES = $(UNITS:%=$(UNITDIR)/%) $(UNITDIR)/portal-worker@.service $(MANDIR)/man7/portal-worker.7 $(MANDIR)/man8/portal-worker.8
 
 # Where nothing is staged and systemd runs.
 TELL_SYSTEMD = [ -n "$(DESTDIR)" ] || [ ! -d /run/systemd/system ] || { journalctl --update-catalog; systemctl daemon-reload; }
 
-.PHONY: stage install uninstall deb
-stage: packages $(BUILD)/portal-worker $(STAGE)/portalctl $(UNITS:%=$(STAGE)/%)
-
-install: stage  ## install under PREFIX=/usr/local, into DESTDIR where it is given
+# Nothing but the programs is made in $(BUILD): "make && sudo make install" leaves nothing of root's there.
+.PHONY: install uninstall deb
+install: $(BUILD)/portal-worker $(BUILD)/portalctl  ## install under PREFIX=/usr/local, into DESTDIR where it is given
 	@set -e; for each in $(INSTALLS); do place=$${each#*:}; \
 	  install -D -m "$${each##*:}" "$${each%%:*}" "$(DESTDIR)$${place%:*}"; done
+	@sed -i 's|/usr/bin/portal|$(BINDIR)/portal|; s|/usr/share/|$(PREFIX)/share/|' $(PLACES:%="$(DESTDIR)%")
 	@install -d -m 755 $(DESTDIR)$(CONFIGURATION) && install -d -m 700 $(DESTDIR)$(CONFIGURATION)/credentials
 	@$(TELL_SYSTEMD)
 
@@ -363,7 +360,7 @@ uninstall:  ## remove what was installed; settings and credentials stay
 	@$(TELL_SYSTEMD)
 
 DEB = $(BUILD)/deb
-deb: packages  ## a Debian package of it, in $(BUILD)
+deb: build-packages  ## a Debian package of it, in $(BUILD)
 	@rm -rf $(DEB) $(BUILD)/portal-worker_*.deb && mkdir -p $(DEB)
 	@+$(MAKE) install BUILD='$(BUILD)' DESTDIR='$(DEB)/root' PREFIX=/usr UNITDIR=/lib/systemd/system
 	@systemd/debian/make-package.sh '$(VERSION)' '$(DEB)' '$(BUILD)'

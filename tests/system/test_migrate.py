@@ -44,9 +44,9 @@ def test_it_applies_all_and_then_nothing(bed, empty):
 
 
 def test_eight_at_once_do_not_meet(bed, empty):
-    command = [BUILD / "portalctl", "migrate"]
+    command = [BUILD / "portalctl", "migrate", "--directory", ROOT / "sql"]
     settings = environment(DATABASE_URL=bed.owner_url(empty))
-    running = [subprocess.Popen(command, cwd=ROOT, env=settings, text=True, stdout=subprocess.PIPE,
+    running = [subprocess.Popen(command, env=settings, text=True, stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT) for _ in range(8)]
     for one in running:
         output, _ = one.communicate(timeout=60)

@@ -12,8 +12,9 @@ FILES = sorted((ROOT / "sql").glob("[0-9]*.sql"))
 
 
 def run(*arguments, **settings):
-    return subprocess.run([BUILD / "portalctl", "migrate", *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, env=environment(**settings))
+    """With the migrations of the source, unless told of others."""
+    return subprocess.run([BUILD / "portalctl", "migrate", "--directory", ROOT / "sql", *arguments], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(**settings))
 
 
 @pytest.fixture

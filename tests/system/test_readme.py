@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import pika
 import pytest
 
 from bed import contract, node
@@ -50,6 +51,20 @@ def test_an_example_prints_where_to_go_or_what_went_wrong(serving, example, colu
     assert row["outcome"] == outcome
     assert done.stdout.strip() == {"created": row["url"], "redirect": f"{BASE_URL}/pricing",
                                    "failed": "Team not found"}[outcome]
+
+
+def test_the_rights_of_a_sender_suffice_and_no_answer_of_others_can_be_read(serving):
+    serving.team(id=TEAM)
+    patterns = re.search(r"set_permissions -p VHOST USER ('.*?') ('.*?') ('.*?')`", README).groups()
+    rights = dict(zip(("configure", "write", "read"), (one.strip("'").replace("\\", "\\\\") for one in patterns)))
+    serving.bed.rabbitmq.set_permissions(serving.name, "sender", **rights)
+    try:
+        assert with_pika(serving).stdout.strip() == serving.sessions()[0]["url"]
+        with pika.BlockingConnection(pika.URLParameters(settings(serving)["AMQP_URL"])) as connection, \
+                pytest.raises(pika.exceptions.ChannelClosedByBroker, match="ACCESS_REFUSED"):
+            connection.channel().basic_get("portal.replies")
+    finally:
+        serving.bed.rabbitmq.set_permissions(serving.name, "sender")
 
 
 def test_the_shell_example_prints_the_reply(serving):

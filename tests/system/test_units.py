@@ -200,20 +200,38 @@ def files(directory):
 
 def test_installed_programs_find_what_was_installed_with_them(installed):
     assert command(installed / "usr/bin/portal-worker", "--version").stdout.startswith("portal-worker ")
-    help_text = command(installed / "usr/bin/portalctl", "migrate", "--help").stdout
-    [directory] = re.findall(r"default (/\S+)$", help_text, re.MULTILINE)
-    assert directory == "/usr/share/portal-worker/sql"
-    assert [path.name for path in sorted((installed / directory[1:]).glob("*.sql"))] == \
+    assert [path.name for path in sorted((installed / "usr/share/portal-worker/sql").glob("*.sql"))] == \
         [path.name for path in sorted((ROOT / "sql").glob("*.sql"))]
+    away = {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    found = command(installed / "usr/bin/portalctl", "migrate", env=away, cwd="/")
+    assert found.returncode == 69, "it has looked at them"
+    lost = command(BUILD / "portalctl", "migrate", env=away, cwd="/")
+    assert lost.returncode == 66 and f"{BUILD.parent}/share/portal-worker/sql: No such file" in lost.stdout, lost.stdout
 
 
 def test_secrets_have_a_folder_that_only_root_reads(installed):
     assert (installed / "etc/portal-worker/credentials").stat().st_mode & 0o777 == 0o700
 
 
+def test_what_is_built_is_installed_without_making_more(tmp_path):
+    """So that "make && sudo make install" leaves nothing of root's in the build folder."""
+    built = f"find {BUILD} -type f -not -name '*.gcda' -printf '%p %T@\\n' | sort >{tmp_path}"
+    script = f"make BUILD={BUILD} all && {built}/before && make BUILD={BUILD} DESTDIR={tmp_path}/root install && {built}/after"
+    done = command("flock", BUILD / ".lock", "sh", "-ec", script, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "before").read_text() == (tmp_path / "after").read_text()
+
+
+def test_whoever_builds_a_package_needs_no_servers():
+    wanted = " ".join(re.findall(r"install-packages (.*)", make("--dry-run", "deb"))).split()
+    assert "librabbitmq-dev" in wanted and not {"rabbitmq-server", "postgresql-15", "prometheus", "clang"} & set(wanted)
+
+
 def test_uninstall_leaves_nothing_but_settings(tmp_path):
     make("install", f"DESTDIR={tmp_path}")
     assert "usr/local/bin/portal-worker" in files(tmp_path)
+    page = (tmp_path / "usr/local/share/man/man8/portal-worker.8").read_text()
+    assert "/usr/local/share/portal-worker/sql" in page and "/usr/share/" not in page
     assert "ExecStart=/usr/local/bin/portal-worker\n" in \
         pathlib.Path(tmp_path / "usr/local/lib/systemd/system/portal-worker@.service").read_text()
     (tmp_path / "etc/portal-worker/portal-worker.env").write_text("BASE_URL=https://app.example.com\n")

@@ -2,19 +2,20 @@
 #include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctl-store.h"
 #include "portal/text.h"
 #include "portalctl.h"
 
-#ifndef SQL_DIRECTORY
-#define SQL_DIRECTORY "sql"
-#endif
+/* Where they are installed, seen from the folder above that of the program. */
+#define SQL_DIRECTORY "/share/portal-worker/sql"
 
 enum {
     MIGRATION_NAME_SIZE = 64,         /* with the NUL */
@@ -222,17 +223,24 @@ static int migrate(PGconn *connection, const struct migrations *migrations, cons
 /* ---- the command ---- */
 
 static void help(FILE *out) {
-    fprintf(out,
-            "Usage: portalctl migrate [--directory DIR]\n\n"
-            "Applies the migrations that the database in DATABASE_URL does not have yet, each in a transaction\n"
-            "of its own. Safe when run twice, or by two at once. The user in DATABASE_URL has to be allowed to\n"
-            "create a schema, to read the application's tables and, the first time in a cluster, to create\n"
-            "the role portal_worker.\n\n"
-            "  --directory DIR  where they are; default %s\n\n"
-            "Example:\n  DATABASE_URL=postgresql://owner:secret@db.example.com/app portalctl migrate\n\n"
-            "Exit status: 0 up to date; 1 a migration failed, and the database is as before it; 65, 66 it is\n"
-            "not the folder of the migrations; and those of \"portalctl --help\". Needs DATABASE_URL.\n",
-            SQL_DIRECTORY);
+    fputs("Usage: portalctl migrate [--directory DIR]\n\n"
+          "Applies the migrations that the database in DATABASE_URL does not have yet, each in a transaction\n"
+          "of its own. Safe when run twice, or by two at once. The user in DATABASE_URL has to be allowed to\n"
+          "create a schema, to read the application's tables and, the first time in a cluster, to create\n"
+          "the role portal_worker.\n\n"
+          "  --directory DIR  where they are; default .." SQL_DIRECTORY " from portalctl's folder\n\n"
+          "Example:\n  DATABASE_URL=postgresql://owner:secret@db.example.com/app portalctl migrate\n\n"
+          "Exit status: 0 up to date; 1 a migration failed, and the database is as before it; 65, 66 it is\n"
+          "not the folder of the migrations; and those of \"portalctl --help\". Needs DATABASE_URL.\n",
+          out);
+}
+
+/* PREFIX/share/portal-worker/sql of PREFIX/bin/portalctl, wherever PREFIX is. */
+static void installed_directory(char directory[static PATH_MAX]) {
+    char program[PATH_MAX - sizeof SQL_DIRECTORY] = "";
+    if (readlink("/proc/self/exe", program, sizeof program - 1) < 0)
+        *program = '\0';
+    (void)snprintf(directory, PATH_MAX, "%s" SQL_DIRECTORY, dirname(dirname(program)));
 }
 
 static int run(const char *directory) {
@@ -247,7 +255,9 @@ static int run(const char *directory) {
 int ctl_migrate(int argc, char **argv) {
     static const struct option options[] = {
         {"directory", required_argument, NULL, 'd'}, {"help", no_argument, NULL, 'h'}, {0}};
-    const char *directory = SQL_DIRECTORY;
+    char installed[PATH_MAX];
+    const char *directory = installed;
+    installed_directory(installed);
     for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
         if (option == 'h') {
             help(stdout);
