@@ -32,6 +32,11 @@ static void limited(struct scenario *scenario) {
     scenario->settings.stripe_rate_limit = 5;
 }
 
+static void fixed_and_impatient(struct scenario *scenario) {
+    fixed(scenario);
+    scenario->settings.stripe_max_retries = 0;
+}
+
 static char *const nobody[] = {"nobody", NULL};
 static void senders(struct scenario *scenario) {
     scenario->settings.team_senders = nobody;
@@ -151,6 +156,13 @@ const struct life lives[] = {
       {.at = HERE + 2 * MS, .id = 2, ASK_TEAM(TEAM)}},
      {{.kind = FAULT_STRIPE_FLAKY, .at = 0, .lasts = 60 * SECOND_US},
       {.kind = FAULT_STRIPE_LIES, .at = 0, .lasts = 30 * SECOND_US}}},
+    {"Stripe lying, and no second try",
+     fixed_and_impatient,
+     {{.at = HERE, ASK_TEAM(TEAM), .fresh = true},
+      {.at = HERE + 1 * MS, .id = 1, ASK_TEAM(TEAM), .fresh = true},
+      {.at = HERE + 2 * MS, .id = 2, ASK_TEAM(TEAM), .fresh = true},
+      {.at = HERE + 3 * MS, .id = 3, ASK_TEAM(TEAM), .fresh = true}},
+     {{.kind = FAULT_STRIPE_LIES, .at = 0, .lasts = 60 * SECOND_US}}},
     {"Stripe slowing us down",
      limited,
      {{.at = HERE, ASK_TEAM(TEAM)}, {.at = HERE + 1 * MS, .id = 1, ASK_TEAM(TEAM_OTHER)}},

@@ -122,14 +122,15 @@ static void fail(struct errand *errand, const struct refusal *refusal, bool coun
 }
 
 void errand_retry(struct errand *errand, const struct refusal *refusal) {
+    struct portal *portal = errand->portal;
     assert(errand->state == ERRAND_IDLE);
-    portal_tell(errand->portal, &(struct event){.kind = EVENT_STRIPE_MISBEHAVED,
-                                                .text = refusal->message,
-                                                .link = endpoint_name(errand->endpoint),
-                                                .stripe_request_id = refusal->request_id,
-                                                .status = refusal->status});
-    fail(errand, refusal, true); /* Stripe is at work */
-    portal_turn_soon(errand->portal);
+    portal_tell(portal, &(struct event){.kind = EVENT_STRIPE_MISBEHAVED,
+                                        .text = refusal->message,
+                                        .link = endpoint_name(errand->endpoint),
+                                        .stripe_request_id = refusal->request_id,
+                                        .status = refusal->status});
+    fail(errand, refusal, true); /* Stripe is at work; its owner may end with it */
+    portal_turn_soon(portal);
 }
 
 /* The maximum counts only where Stripe served others since it last failed: an outage for all is waited out, not given
