@@ -284,6 +284,8 @@ static void row_keep(struct world *world, const struct statement *statement, str
     uint64_t now = world_wall(world);
     bool kept = (row->leased_until <= now || strcmp(row->leased_by, statement->holder) == 0) &&
                 row->forgotten == statement->forgotten;
+    if (statement->managed && !statement->has_product)
+        violate(world, NULL, "a configuration that is made for a product is kept with it", "%s", statement->id);
     if (kept) {
         copy_to(row->id, sizeof row->id, statement->has_id ? statement->id : NULL, &row->has_id);
         copy_to(row->product, sizeof row->product, statement->has_product ? statement->product : NULL,

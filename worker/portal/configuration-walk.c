@@ -563,10 +563,11 @@ static void kept(struct store_task *task, enum store_status status) {
     configuration_known(configuration);
 }
 
-/* Takes the texts over; `id` NULL: no memory. */
+/* Takes the texts over; `id` NULL, or `product` of one that is managed: no memory. */
 static void keep(struct configuration *configuration, char *id, char *product, char *fingerprint, bool managed) {
-    if (!id) {
+    if (!id || (managed && !product)) {
         out_of_memory(configuration);
+        free(id);
         free(product);
         free(fingerprint);
         return;
