@@ -29,20 +29,26 @@ static enum endpoint endpoint_of(const struct stripe_exchange *exchange) {
     return strncmp(exchange->path, "/v1/prices", 10) == 0 ? ENDPOINT_PRICES : ENDPOINT_CONFIGURATIONS;
 }
 
-static const struct parcel *parcel_of(const struct stripe_exchange *exchange) {
-    const struct errand *errand = OWNER(exchange, const struct errand, exchange);
-    const struct job *job = OWNER(errand, const struct job, errand);
+static const struct job *job_of(const struct stripe_exchange *exchange) {
+    return OWNER(OWNER(exchange, const struct errand, exchange), const struct job, errand);
+}
+
+static const struct parcel *parcel_of(const struct job *job) {
     return OWNER(job->delivery, const struct handed, delivery)->parcel;
 }
 
+static const struct message *message_of_job(const struct job *job) {
+    return parcel_of(job)->message;
+}
+
 static const struct message *message_of(const struct stripe_exchange *exchange) {
-    return parcel_of(exchange)->message;
+    return message_of_job(job_of(exchange));
 }
 
 uint64_t conduct_asker(const struct stripe_exchange *exchange) {
     if (!exchange->post || endpoint_of(exchange) != ENDPOINT_SESSIONS)
         return 0;
-    const struct parcel *parcel = parcel_of(exchange);
+    const struct parcel *parcel = parcel_of(job_of(exchange));
     return ((uint64_t)parcel->message->index + 1) << 32 | parcel->ordinal;
 }
 
@@ -84,8 +90,7 @@ static void check_configuration_key(struct worker *worker, const struct stripe_e
 }
 
 static void check_deadline(struct world *world, const struct stripe_exchange *exchange) {
-    const struct errand *errand = OWNER(exchange, const struct errand, exchange);
-    const struct job *job = OWNER(errand, const struct job, errand);
+    const struct job *job = job_of(exchange);
     if (job->request.deadline > 0 && world_wall(world) > job->request.deadline + promise_tolerance_us(world))
         violate(world, message_of(exchange), "no call is made once the deadline has passed", "%.1f s after it",
                 (double)(world_wall(world) - job->request.deadline) / 1e6);
@@ -213,12 +218,19 @@ static void check_hold(struct worker *worker) {
         return;
     TAILQ_FOREACH(job, &portal->jobs, all)
     if (!job->leaving && job->state != JOB_LEAVING && portal_now(portal) - job->delivered_at > hold)
-        violate(worker->world, OWNER(job->delivery, const struct handed, delivery)->parcel->message,
-                "in an outage what is in hand is given back after a while", "%s still has it", worker->name);
+        violate(worker->world, message_of_job(job), "in an outage what is in hand is given back after a while",
+                "%s still has it", worker->name);
 }
 
-static const struct message *message_of_job(const struct job *job) {
-    return OWNER(job->delivery, const struct handed, delivery)->parcel->message;
+/* Deliveries of one request are worked one after the other: until there is an answer, not until it is replied. */
+static void check_behind(struct worker *worker) {
+    const struct job *job, *first;
+    TAILQ_FOREACH(job, &worker->portal->queues[JOB_BEHIND], queue)
+    TAILQ_FOREACH(first, &worker->portal->jobs, all)
+    if (first->holds_id && first->state >= JOB_TO_PUBLISH && first->state <= JOB_REFUSED &&
+        strcmp(first->request.request_id, job->request.request_id) == 0)
+        violate(worker->world, message_of_job(job), "nobody waits for the reply to another delivery", "%s has it wait",
+                worker->name);
 }
 
 /* What can't be finished, for something is away, is given back soon by a worker that is to end. */
@@ -316,6 +328,7 @@ void promise_step(struct world *world) {
             continue;
         check_hold(worker);
         check_parting(worker);
+        check_behind(worker);
         check_overdue(worker);
         check_first(worker);
         check_probes(worker);

@@ -110,8 +110,7 @@ static void load(struct portal *portal, unsigned limit) {
 /* ---- saving ---- */
 
 static void save_done(struct job *job) {
-    struct save_row *row = &job->save;
-    job_release_id(job);
+    const struct save_row *row = &job->save;
     if (row->standing.written)
         publish_answer(job);
     else if (!row->standing.same_ask)
@@ -136,7 +135,6 @@ static void bad_row(struct job *job, const struct store_task *task) {
     strncat(message, task->error, sizeof message - strlen(message) - 1);
     text_make_utf8(message);
     sharing_leave(job);
-    job_release_id(job);
     job_fail(job, CODE_INTERNAL_ERROR, message, NULL);
 }
 

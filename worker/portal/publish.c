@@ -27,8 +27,10 @@ static bool still_stands(const struct job *job) {
     return portal_database_now(job->portal) < until;
 }
 
+/* Who waits for it, as another delivery of the same request, need not wait for the reply. */
 void publish_answer(struct job *job) {
     timers_unset(&job->portal->timers, &job->deadline);
+    job_release_id(job);
     job->replied = false;
     job->refusals = 0;
     job_enter(job, JOB_TO_PUBLISH);
