@@ -27,9 +27,10 @@ struct request {
     char *configuration; /* or NULL */
     json_t *flow;        /* or NULL; only fields of the contract are in it */
     bool fresh;
-    uint64_t deadline;   /* microseconds since 1970; 0: never */
-    uint32_t generation; /* the least one wanted, from 1 */
-    char *ask;           /* canonical JSON of what was asked: two requests are the same if these are equal */
+    uint64_t deadline;          /* microseconds since 1970; 0: never */
+    bool deadline_from_arrival; /* it is the default, counted from `now` */
+    uint32_t generation;        /* the least one wanted, from 1 */
+    char *ask;                  /* canonical JSON of what was asked: two requests are the same if these are equal */
 };
 
 /* What the rules of a request depend on beside the message. */

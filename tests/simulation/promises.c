@@ -179,6 +179,18 @@ static void check_letter(struct world *world, const struct parcel *parcel, const
         violate(world, message, promise, "next generation %u after %u", letter->next_generation, parcel->generation);
 }
 
+/* Where the message does not say it the deadline counts from when it comes, which is not before it is sent. */
+static void check_deadline(struct world *world, const struct message *message) {
+    uint64_t deadline = message_deadline(world, message), tolerance = promise_tolerance_us(world);
+    if (world->scenario->faults_of_kind[FAULT_STORE_SLOW] > 0)
+        tolerance += 30 * SECOND_US; /* so long may a load take, and with it word of the time */
+    if (deadline == 0)
+        deadline = WORLD_EPOCH * SECOND_US + message->sent_at + world->scenario->settings.deadline_seconds * SECOND_US;
+    if (world_wall(world) + tolerance < deadline)
+        violate(world, message, "nobody is told too early that the deadline has passed", "%.1f s before it",
+                (double)(deadline - world_wall(world)) / 1e6);
+}
+
 static void check_reply(struct world *world, struct parcel *parcel, const struct publication *publication) {
     const struct message *message = parcel->message;
     struct reply reply;
@@ -198,6 +210,8 @@ static void check_reply(struct world *world, struct parcel *parcel, const struct
         violate(world, message, "a request is answered as the contract says", "%.400s", publication->body);
     if (code_is_stored(reply.code) && !is_committed(world, message, reply.generation, reply.session, reply.code))
         violate(world, message, "an answer is committed before it is replied", "generation %u", reply.generation);
+    if (reply.code == CODE_DEADLINE_EXCEEDED)
+        check_deadline(world, message);
     if (reply.session >= 0)
         check_session(world, message, &reply);
     if (reply.generation > 0)

@@ -233,6 +233,8 @@ void worker_start(struct worker *worker) {
     (void)snprintf(worker->name, sizeof worker->name, "w%u.%u", index, incarnation);
     worker->booted_at = world->clock.now;
     worker->wall_skew = (int64_t)chance_below(&world->chance, 4000000) - 2000000;
+    if (worker->wall_skew % 4 == 0)
+        worker->wall_skew *= 3600; /* by hours: nobody has set this clock yet */
     worker->settings = world->scenario->settings;
     worker->settings.worker = worker->name;
     worker->settings.features = world->features[world->features_now];

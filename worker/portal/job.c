@@ -98,7 +98,6 @@ struct job *job_new(struct portal *portal, struct delivery *delivery) {
     job->portal = portal;
     job->delivery = delivery;
     job->delivered_at = portal_now(portal);
-    job->first_at = portal_database_now(portal);
     job->deadline.fire = deadline_passed;
     job->state = JOB_HELD;
     TAILQ_INSERT_TAIL(&portal->jobs, job, all);
@@ -143,6 +142,16 @@ void job_begin(struct job *job) {
 
 bool job_past_deadline(const struct job *job) {
     return job->request.deadline > 0 && portal_database_now(job->portal) >= job->request.deadline;
+}
+
+uint64_t job_arrived_at(const struct job *job) {
+    return portal_database_now(job->portal) - (portal_now(job->portal) - job->delivered_at);
+}
+
+/* It may have been read before the database's clock was known, by one of this host that may be far off. */
+static void correct_deadline(struct job *job) {
+    if (job->request.deadline_from_arrival)
+        job->request.deadline = job_arrived_at(job) + job->portal->settings.deadline_seconds * SECOND;
 }
 
 static void set_deadline(struct job *job) {
@@ -210,6 +219,7 @@ void job_loaded(struct job *job) {
         job->generation = request->generation;
     job->key_number = 0;
 
+    correct_deadline(job);
     if (job_past_deadline(job)) {
         job_fail(job, CODE_DEADLINE_EXCEEDED, NULL, NULL);
         return;
@@ -346,6 +356,7 @@ static void tell_done(struct job *job, enum settlement settlement) {
     if (settlement == SETTLE_GIVE_BACK || !job->answer.json)
         return;
     uint64_t sent_at = job->delivery->timestamp <= UINT64_MAX / SECOND ? job->delivery->timestamp * SECOND : 0;
+    uint64_t arrived_at = job_arrived_at(job);
     const json_t *error = json_object_get(job->answer.json, "error");
     end_stage(job);
     struct event event = {.kind = EVENT_REQUEST_DONE,
@@ -361,7 +372,7 @@ static void tell_done(struct job *job, enum settlement settlement) {
                           .status = job->answer.status,
                           .count = job->errand.attempts,
                           .duration_us = job->stage_since - job->delivered_at,
-                          .queued_us = sent_at > 0 && sent_at < job->first_at ? job->first_at - sent_at : 0};
+                          .queued_us = sent_at > 0 && sent_at < arrived_at ? arrived_at - sent_at : 0};
     memcpy(event.stage_us, job->stage_us, sizeof event.stage_us);
     portal_tell(job->portal, &event);
 }

@@ -78,10 +78,9 @@ struct job {
     uint64_t delivered_at;  /* microseconds, monotonic */
     uint64_t stage_since;   /* likewise: when its stage began */
     uint64_t stage_us[STAGES];
-    uint64_t first_at; /* the same since 1970 */
-    bool leaving;      /* to be given back (or dropped, where lost) as soon as its store task returns */
-    bool rejecting;    /* the broker dead-letters it, for it has the body */
-    bool urgent;       /* of HELD: begins before the next suspect does */
+    bool leaving;   /* to be given back (or dropped, where lost) as soon as its store task returns */
+    bool rejecting; /* the broker dead-letters it, for it has the body */
+    bool urgent;    /* of HELD: begins before the next suspect does */
 
     struct request request;
     bool holds_id; /* is the one of its request id that is being worked */
@@ -223,6 +222,7 @@ void job_settle(struct job *job, enum settlement settlement); /* frees it */
 void job_destroy(struct job *job);                            /* frees it without a word to the broker */
 void job_release_id(struct job *job);
 bool job_past_deadline(const struct job *job);
+uint64_t job_arrived_at(const struct job *job); /* microseconds since 1970, by the clock of portal_database_now() */
 /* Leaves whatever it waits for, so that it can enter another state. */
 void job_leave_work(struct job *job);
 struct job *job_of_errand(struct errand *errand);

@@ -47,7 +47,7 @@ void publish_letter(struct job *job, const char *reason, const char *error) {
         .reason = reason,
         .error = job->letter_error,
         .attempts = job->errand.attempts,
-        .first_at = job->first_at,
+        .first_at = job_arrived_at(job),
         .last_at = portal_database_now(job->portal),
         .next_generation = job->generation > 0 ? job->generation + 1 : job->request.generation,
     };

@@ -190,6 +190,7 @@ static int read_deadline(const json_t *body, const struct delivery *delivery, co
     if (rules->deadline_seconds == 0)
         return 0;
     bool stamped = delivery->timestamp > 0 && delivery->timestamp <= TIMESTAMP_MAX_SECONDS;
+    request->deadline_from_arrival = !stamped;
     request->deadline = (stamped ? delivery->timestamp * 1000000 : now) + (uint64_t)rules->deadline_seconds * 1000000;
     return 0;
 }

@@ -29,11 +29,12 @@ static bool nobody_works(const struct portal *portal) {
 }
 
 /* What comes while a suspect is being worked is not even read: should that crash the worker, the suspect would be
- * blamed. Nobody knows then how long it can wait, so it does not wait for long. */
+ * blamed. Nobody knows then how long it can wait, nor before the database has told the time, so it does not wait for
+ * long. */
 static void hold(struct job *job) {
     struct portal *portal = job->portal;
     job_enter(job, JOB_HELD);
-    if (portal->alone || !job_watch_deadline(job))
+    if (portal->alone || portal->database_at == 0 || !job_watch_deadline(job))
         timers_set(&portal->timers, &job->deadline, portal_now(portal) + UNREAD_US);
 }
 
