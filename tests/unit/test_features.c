@@ -165,6 +165,11 @@ static void what_stripe_would_refuse_is_refused_by_name(void **state) {
          "schedule_at_period_end.conditions"},
         {"{\"features\":{\"subscription_update\":{\"schedule_at_period_end\":7}}}",
          "features.subscription_update.schedule_at_period_end"},
+        {"{\"features\":{\"subscription_update\":{\"default_allowed_updates\":[\"price promotion_code\"]}}}",
+         "features.subscription_update.default_allowed_updates"},
+        {"{\"business_profile.headline\":\"A headline\"}", "business_profile.headline"},
+        {"{\"features\":{\"subscription_update.schedule_at_period_end.conditions\":[]}}",
+         "features.subscription_update.schedule_at_period_end.conditions"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char said[1000] = "";

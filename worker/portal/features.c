@@ -73,7 +73,7 @@ static const struct parameter *find_parameter(const char *path) {
 
 static bool is_listed(const char *values, const json_t *value) {
     const char *wanted = json_string_value(value);
-    size_t length = wanted ? strlen(wanted) : 0;
+    size_t length = wanted && !strchr(wanted, ' ') ? strlen(wanted) : 0;
     for (const char *at = values; length > 0 && (at = strstr(at, wanted)); at += length)
         if ((at == values || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0'))
             return true;
@@ -172,9 +172,10 @@ static int check_member(const char *path, const char *key, const json_t *value, 
     AUTOFREE char *whole = text_take(&text);
     if (!whole)
         return -ENOMEM;
-    if (strcmp(whole, "features.subscription_update.schedule_at_period_end.conditions") == 0)
+    bool dotted = strchr(key, '.'); /* which would look like one that is nested */
+    if (!dotted && strcmp(whole, "features.subscription_update.schedule_at_period_end.conditions") == 0)
         return check_conditions(value, name, errors) ? -EINVAL : 0;
-    const struct parameter *parameter = find_parameter(whole);
+    const struct parameter *parameter = dotted ? NULL : find_parameter(whole);
     if (!parameter) {
         (void)fprintf(errors, "%s: %s is not a field that can be set here%s\n", name, whole,
                       strcmp(key, "products") == 0 ? ": the products are those of the team that asks" : "");
