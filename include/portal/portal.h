@@ -75,7 +75,7 @@ void portal_wake(struct portal *portal);
 /* Takes in nothing more; portal_idle() becomes true when what is in hand is done, and no lease is held. */
 void portal_drain(struct portal *portal);
 
-/* Gives back what is in hand and not yet owed a reply; used when the time to drain is over. */
+/* Gives back all that is in hand, what the store has once that returns; used when the time to drain is over. */
 void portal_give_back_all(struct portal *portal);
 
 bool portal_idle(const struct portal *portal);

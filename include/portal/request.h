@@ -37,7 +37,6 @@ struct request {
 struct request_rules {
     char *const *reply_queues; /* patterns (fnmatch(3)), NULL at the end */
     char *const *team_senders; /* AMQP user-ids that may leave out user_id; NULL: all may */
-    const char *base_url;      /* to know how long a return_url would get */
     uint32_t deadline_seconds; /* the default; 0: never */
 };
 

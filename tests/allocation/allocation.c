@@ -188,7 +188,7 @@ int __real_request_read(const struct delivery *delivery, const struct request_ru
 
 static bool read_request(const char *body) {
     static char *const queues[] = {"portal.replies", NULL};
-    const struct request_rules rules = {.reply_queues = queues, .base_url = BASE_URL, .deadline_seconds = 900};
+    const struct request_rules rules = {.reply_queues = queues, .deadline_seconds = 900};
     const struct delivery delivery = {.body = body,
                                       .body_length = strlen(body),
                                       .body_size = strlen(body),

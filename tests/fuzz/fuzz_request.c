@@ -30,8 +30,7 @@ static void check(int r, const struct request *request, const struct request_pro
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static char *const queues[] = {"portal.replies", "portal.replies.*", "amq.gen-*", NULL};
     static char *const senders[] = {"billing", NULL};
-    struct request_rules rules = {
-        .reply_queues = queues, .base_url = "https://app.example.com", .deadline_seconds = 900};
+    struct request_rules rules = {.reply_queues = queues, .deadline_seconds = 900};
     const uint8_t *end = memchr(data, '\n', size);
     size_t first = end ? (size_t)(end - data) : 0;
     char *properties = strndup((const char *)data, first), *rest = properties;

@@ -40,8 +40,7 @@ struct key_record {
     uint64_t hash, form_hash;
     uint64_t busy_until, expires_at;
     struct result result;
-    bool used_up; /* somebody was told what leaves nothing to be had from it */
-    unsigned sessions;
+    bool used_up;  /* somebody was told what leaves nothing to be had from it */
     uint64_t told; /* which delivery was, last */
     unsigned times;
 };
@@ -375,8 +374,6 @@ static struct result serve_keyed(struct world *world, struct call *call, enum mi
         return record->result;
     }
     struct result result = perform_with(world, call, mishap);
-    if (result.kind == BODY_SESSION)
-        record->sessions++;
     if (!result.keep)
         return result;
     record->form_hash = form_hash;

@@ -13,7 +13,7 @@
 #include "portal/request.h"
 
 static char *const patterns[] = {"portal.replies", NULL};
-static const struct request_rules rules = {.reply_queues = patterns, .base_url = "https://app.example"};
+static const struct request_rules rules = {.reply_queues = patterns};
 
 static int read_flow(const char *flow, struct request *request, struct request_problem *problem) {
     char body[2000];

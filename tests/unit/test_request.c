@@ -18,8 +18,7 @@
 static char *const patterns[] = {"portal.replies", "portal.replies.*", "amq.gen-*", NULL};
 static char *const senders[] = {"billing", "portalctl", NULL};
 
-static struct request_rules rules = {
-    .reply_queues = patterns, .base_url = "https://app.example", .deadline_seconds = 900};
+static struct request_rules rules = {.reply_queues = patterns, .deadline_seconds = 900};
 
 /* Reads `delivery` with this body; the request is to be cleared. */
 static int read_with(struct delivery delivery, const char *body, struct request *request,

@@ -61,7 +61,6 @@ void portal_wake(struct portal *portal) {
 static void set_rules(struct portal *portal) {
     portal->rules = (struct request_rules){.reply_queues = portal->settings.reply_queues,
                                            .team_senders = portal->settings.team_senders,
-                                           .base_url = portal->settings.base_url,
                                            .deadline_seconds = portal->settings.deadline_seconds};
     portal->features_fingerprint = features_fingerprint(portal->settings.features);
 }

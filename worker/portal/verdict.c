@@ -8,6 +8,7 @@
 
 #include "json-text.h"
 #include "portal/text.h"
+#include "portal/timestamp.h"
 
 enum { URL_MAX = 8192 }; /* bytes of a session's URL */
 
@@ -127,7 +128,7 @@ int verdict_session(const json_t *answer, const char *customer, bool https, stru
     if (!given || strcmp(given, customer) != 0)
         return verdict_misbehaved(refusal, "the session is not the customer's that was asked for");
     if (!return_url || !configuration || !json_is_integer(created) || json_integer_value(created) <= 0 ||
-        json_integer_value(created) > 253402300799)
+        json_integer_value(created) > TIMESTAMP_MAX_SECONDS)
         return verdict_misbehaved(refusal, "the session has no return_url, configuration or created");
     struct session borrowed = {.id = (char *)id,
                                .url = (char *)url,
