@@ -115,6 +115,20 @@ static void check_rate(struct world *world, enum endpoint endpoint) {
                 allowed, endpoint_name(endpoint), (double)(world->clock.now - back) / 1e6);
 }
 
+static bool is_probe(const struct stripe_exchange *exchange) {
+    return strcmp(exchange->path, "/v1/billing_portal/configurations?limit=1") == 0;
+}
+
+/* A probe only asks whether Stripe is there. */
+void promise_slowed(struct worker *worker, const struct stripe_exchange *exchange) {
+    if (is_probe(exchange))
+        return;
+    uint64_t *until = &worker->slowed_until[endpoint_of(exchange)];
+    uint64_t wait_ms = exchange->retry_after_ms >= 0 ? (uint64_t)exchange->retry_after_ms : 1000;
+    if (*until < worker->world->clock.now + wait_ms * 1000)
+        *until = worker->world->clock.now + wait_ms * 1000;
+}
+
 static void count_second(struct worker *worker) {
     uint64_t second = worker->world->clock.now / SECOND_US;
     if (worker->second == second)
@@ -129,7 +143,6 @@ static bool is_down_since(const struct worker *worker, enum link_id link, uint64
 }
 
 void promise_call(struct world *world, struct worker *worker, const struct stripe_exchange *exchange) {
-    bool probe = strcmp(exchange->path, "/v1/billing_portal/configurations?limit=1") == 0;
     enum endpoint endpoint = endpoint_of(exchange);
     worker->started_at = world->clock.now;
     count_second(worker);
@@ -137,9 +150,12 @@ void promise_call(struct world *world, struct worker *worker, const struct strip
     if (is_down_since(worker, LINK_STRIPE, 2 * SECOND_US) && worker->starts > PAUSED_STARTS)
         violate(world, NULL, "nothing spins in an outage", "%s made %u calls in a second to a Stripe that is down",
                 worker->name, worker->starts);
-    if (probe)
+    if (is_probe(exchange))
         return;
     check_rate(world, endpoint);
+    if (world->clock.now < worker->slowed_until[endpoint])
+        violate(world, NULL, "a 429 slows whoever hears of it", "%s calls %s %.3f s too early", worker->name,
+                endpoint_name(endpoint), (double)(worker->slowed_until[endpoint] - world->clock.now) / 1e6);
     if (endpoint == ENDPOINT_SESSIONS) {
         check_key(world, exchange);
         check_deadline(world, exchange);
@@ -148,6 +164,16 @@ void promise_call(struct world *world, struct worker *worker, const struct strip
 }
 
 /* ---- the database ---- */
+
+static void check_kept(struct world *world, const struct save_row *row) {
+    const struct message *message = message_of_job(OWNER(row, const struct job, save));
+    uint64_t deadline = message_deadline(world, message);
+    if (row->generation == 0)
+        violate(world, message, "a generation begins with 1", "%s", row->request_id);
+    if (row->session_id && deadline > 0 && world_wall(world) > deadline + promise_tolerance_us(world))
+        violate(world, message, "no session is handed out once the deadline has passed", "%.1f s after it",
+                (double)(world_wall(world) - deadline) / 1e6);
+}
 
 void promise_submit(struct world *world, struct worker *worker, const struct store_task *task) {
     count_second(worker);
@@ -159,8 +185,7 @@ void promise_submit(struct world *world, struct worker *worker, const struct sto
     if (task->kind != STORE_SAVE)
         return;
     for (size_t i = 0; i < task->save.count; i++) {
-        if (task->save.rows[i]->generation == 0)
-            violate(world, NULL, "a generation begins with 1", "%s", task->save.rows[i]->request_id);
+        check_kept(world, task->save.rows[i]);
         for (size_t j = 0; j < i; j++)
             if (strcmp(task->save.rows[i]->request_id, task->save.rows[j]->request_id) == 0)
                 violate(world, NULL, "no request is in one batch twice", "%s", task->save.rows[i]->request_id);

@@ -87,6 +87,30 @@ static bool read_reply(const char *body, size_t length, struct reply *reply) {
 
 /* ---- sessions ---- */
 
+/* The one that the request or the settings choose, or that of the team's product; where all share one, whichever. */
+static void check_configuration(struct world *world, const struct message *message, const struct world_session *session,
+                                unsigned team) {
+    const struct scenario *scenario = world->scenario;
+    char mark[64];
+    (void)snprintf(mark, sizeof mark, "product/prod_%u", scenario->team_products[team]);
+    bool chosen = message->plan->ask.configuration != CHOSEN_NONE || scenario->settings.policy == POLICY_FIXED;
+    bool right = chosen ? session->configuration == 0
+                        : scenario->settings.policy == POLICY_SHARED ||
+                              strcmp(stripe_mark(world, session->configuration), mark) == 0;
+    if (!right)
+        violate(world, message, "a session has the configuration that the policy names", "bpc_%u, marked \"%s\"",
+                session->configuration, stripe_mark(world, session->configuration));
+}
+
+/* Of those that share it, one. */
+static void check_creator(struct world *world, const struct message *message, struct world_session *session) {
+    if (session->created_for && session->creator != message->plan->id)
+        violate(world, message, "a session is created for one request and reused by the others", "and for r%u",
+                session->creator);
+    session->created_for = true;
+    session->creator = message->plan->id;
+}
+
 static void check_session(struct world *world, const struct message *message, const struct reply *reply) {
     static const char *const only_his = "a session is given to nobody but who asked for it";
     struct world_session *session = stripe_session(world, reply->session);
@@ -114,6 +138,9 @@ static void check_session(struct world *world, const struct message *message, co
         violate(world, message, "no session is handed out with less than 60 s left",
                 "bps_%lld, made at %llu, is handed out at %llu", (long long)reply->session,
                 (unsigned long long)session->created, (unsigned long long)world_seconds(world));
+    check_configuration(world, message, session, team);
+    if (reply->outcome == OUTCOME_CREATED)
+        check_creator(world, message, session);
     if (!session->handed) {
         session->handed = true;
         session->ask = plan->ask;
@@ -162,9 +189,15 @@ static void forget_crashes(struct world *world, uint32_t id) {
             world->messages[i].crashes = 0;
 }
 
+void promise_told(struct world *world, const struct message *message, const char *text) {
+    if (text && strstr(text, "https://billing.stripe.com/"))
+        violate(world, message, "no portal URL is ever logged", "%s", text);
+}
+
 static void check_letter(struct world *world, const struct parcel *parcel, const struct dead_letter *letter) {
     static const char *const promise = "a dead letter says why, and what a replay has to ask for";
     const struct message *message = parcel->message;
+    promise_told(world, message, letter->error);
     if (strcmp(letter->reason, "poisonous") == 0)
         forget_crashes(world, message->plan->id);
     if (!oracle_is_owed_reply(message)) {

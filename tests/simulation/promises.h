@@ -19,5 +19,7 @@ bool stripe_key_is_used_up(struct world *world, const char *key);
 unsigned stripe_told_used_up(struct world *world, const char *key, uint64_t asker);
 /* The delivery on whose behalf a session is asked for, as a number; 0: no session is. */
 uint64_t conduct_asker(const struct stripe_exchange *exchange);
+/* The mark in the metadata of a configuration; "" if it has none. */
+const char *stripe_mark(const struct world *world, unsigned configuration);
 /* Active configurations that workers made, with this mark in their metadata. */
 unsigned stripe_active_of_ours(const struct world *world, const char *mark);

@@ -466,6 +466,10 @@ unsigned stripe_told_used_up(struct world *world, const char *key, uint64_t aske
     return record && record->told == asker ? record->times : 0;
 }
 
+const char *stripe_mark(const struct world *world, unsigned configuration) {
+    return world->stripe->configurations[configuration].mark;
+}
+
 unsigned stripe_active_of_ours(const struct world *world, const char *mark) {
     unsigned count = 0;
     for (unsigned i = 0; i < world->stripe->configuration_count; i++)

@@ -54,6 +54,8 @@ static void tell(struct alarm *alarm) {
         call->worker->used_up = hash_bytes(call->key, strlen(call->key));
     TRACE(world, NULL, "%s hears of %s %s %s: %d%s", call->worker->name, call->post ? "POST" : "GET", call->path,
           call->key, call->error != 0 ? call->error : call->status, call->replayed ? " replayed" : "");
+    if (call->error == 0 && call->status == 429)
+        promise_slowed(call->worker, exchange);
     exchange->done(exchange);
     call_free(call);
 }

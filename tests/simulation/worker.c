@@ -86,6 +86,7 @@ static void host_soon(void *self) {
 static void host_event(void *self, const struct event *event) {
     struct worker *worker = self;
     worker->world->statistics->events[event->kind]++;
+    promise_told(worker->world, NULL, event->text);
     if (event->kind == EVENT_PAUSED && strcmp(event->link, "stripe") == 0 && worker->half_since == 0 &&
         world_has(worker->world, FAULT_STRIPE_HALF))
         worker->half_since = host_now(worker);

@@ -199,6 +199,7 @@ struct worker {
     unsigned turns;  /* at this very moment */
     uint64_t second; /* the second that is counted now */
     unsigned starts, submits, wakes;
+    uint64_t slowed_until[ENDPOINTS];  /* Stripe told it to wait that long */
     uint64_t started_at, submitted_at; /* a call to Stripe, a statement: the last of them */
     uint64_t used_up;                  /* the key of a configuration that it was told of last, hashed; 0: it went on */
     uint64_t store_down_at;            /* when the core last knew it to be, on the world's clock */
@@ -216,6 +217,8 @@ struct world_session {
     bool handed, fresh;
     struct ask ask; /* of the first request it was handed to */
     uint32_t id;
+    bool created_for; /* somebody was told that it was created for him */
+    uint32_t creator;
 };
 
 struct world_configuration {
@@ -396,11 +399,15 @@ void violate(struct world *world, const struct message *message, const char *pro
 
 void promise_delivered(struct world *world, const struct parcel *parcel);
 void promise_published(struct world *world, struct parcel *parcel, const struct publication *publication);
+/* For a person: in a log, a status, a dead letter. */
+void promise_told(struct world *world, const struct message *message, const char *text);
 /* A reply was refused: whether that may count as returned is decided now. */
 void promise_refused(struct world *world, struct parcel *parcel);
 void promise_settled(struct world *world, const struct parcel *parcel, enum settlement settlement);
 void promise_rejected(struct world *world, const struct message *message);
 void promise_call(struct world *world, struct worker *worker, const struct stripe_exchange *exchange);
+/* It hears of a 429. */
+void promise_slowed(struct worker *worker, const struct stripe_exchange *exchange);
 void promise_submit(struct world *world, struct worker *worker, const struct store_task *task);
 void promise_turn(struct worker *worker);
 void promise_step(struct world *world);
