@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import time
 
 import pytest
 from test_session import features_with
@@ -255,6 +256,10 @@ def test_a_product_without_prices_left_keeps_its_configuration(service):
         return len(service.emulator.calls(PRICES)) > seen
 
     wait_until(looked, "the prices to be looked at again", every=0.2)
+    for _ in range(6):
+        time.sleep(0.3)  # longer, in all, than between two looks that find prices
+        assert ask(service, product="prod_a") == identity
+    assert len(service.emulator.calls(PRICES)) == seen + 1, "they are not asked for every second"
     assert updates(service) == []
 
 

@@ -13,6 +13,8 @@
 enum {
     LEASE_SECONDS = 60,    /* longer than the walk takes while all is well; then another may go on with the same key */
     QUEUE_US = 200 * 1000, /* how often a lease that another has is asked for */
+    REFRESH_US = 1000 * 1000,     /* between two refreshes of one configuration, at the least; … */
+    REFUSED_US = 60 * 1000 * 1000 /* … where the first found that there is nothing to be had */
 };
 
 static void lease(struct configuration *configuration);
@@ -217,7 +219,7 @@ void walk_refresh(struct configuration *configuration) {
     struct text text = {0};
     text_appendf(&text, "%016" PRIx64 "/", configuration->portal->features_fingerprint);
     configuration->refreshing = true;
-    configuration->refreshed_at = portal_now(configuration->portal);
+    configuration->refresh_from = portal_now(configuration->portal) + REFRESH_US;
     configuration->key_number = 0;
     configuration->writing = text_take(&text);
     if (configuration->writing)
@@ -262,12 +264,19 @@ static void use_next_key(struct configuration *configuration, const struct refus
         fail(configuration, CODE_STRIPE_UNAVAILABLE, refusal);
 }
 
+/* It serves as it is; the next refresh would fail, too, unless somebody changes something. */
+static void put_off_refresh(struct configuration *configuration) {
+    if (configuration->refreshing)
+        configuration->refresh_from = portal_now(configuration->portal) + REFUSED_US;
+}
+
 /* Everything that is not a usable answer. Result: whether it was one. */
 static bool call_did(struct configuration *configuration, enum errand_end end, const struct refusal *refusal) {
     switch (end) {
     case ERRAND_DONE:
         return true;
     case ERRAND_REFUSED:
+        put_off_refresh(configuration);
         if (configuration->walk == WALK_PRODUCT || configuration->walk == WALK_PRICES) {
             char text[900];
             refusal_text(refusal, text, sizeof text);
@@ -451,9 +460,10 @@ static void prices_read(struct errand *errand, enum errand_end end, const json_t
         out_of_memory(configuration);
     else if (has_more)
         next_prices_page(configuration);
-    else if (json_array_size(configuration->prices) == 0)
+    else if (json_array_size(configuration->prices) == 0) {
+        put_off_refresh(configuration);
         fail_asker(configuration, CODE_NO_ACTIVE_PRICES, NULL, refusal->request_id);
-    else
+    } else
         write_configuration(configuration);
 }
 

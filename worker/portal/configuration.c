@@ -10,8 +10,6 @@
 #include "json-text.h"
 #include "portal-internal.h"
 
-enum { REFRESH_US = 1000 * 1000 }; /* between two refreshes of one configuration, at the least */
-
 /* ---- those that this worker knows of ---- */
 
 static struct configuration *make(struct portal *portal, char *key, size_t scope, bool per_product) {
@@ -133,14 +131,13 @@ char *configuration_fingerprint(const struct configuration *configuration, const
     return text_take(&text);
 }
 
-/* One that the worker manages follows the features, and, where it is a product's own, the prices. A refresh that fails
- * is not tried again at once. */
+/* One that the worker manages follows the features, and, where it is a product's own, the prices. */
 static bool is_due(const struct configuration *configuration) {
     const struct portal *portal = configuration->portal;
     uint64_t now = portal_now(portal);
     char features[24];
     if (!configuration->managed || configuration->walk != WALK_NONE || portal->draining ||
-        (configuration->refreshed_at > 0 && now - configuration->refreshed_at < REFRESH_US))
+        now < configuration->refresh_from)
         return false;
     (void)snprintf(features, sizeof features, "%016" PRIx64 "/", portal->features_fingerprint);
     if (!configuration->fingerprint || strncmp(configuration->fingerprint, features, strlen(features)) != 0)

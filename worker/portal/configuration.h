@@ -52,7 +52,7 @@ struct configuration {
     char *cursor;          /* starting_after of the next page */
     char *writing;         /* the fingerprint of what is being written */
     char *stale;           /* an id to forget before anything else; NULL: none */
-    uint64_t refreshed_at; /* when a refresh last began; microseconds, monotonic */
+    uint64_t refresh_from; /* not before; microseconds, monotonic */
     struct errand errand;
     struct store_task task;
     struct timer timer;
