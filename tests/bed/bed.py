@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 
 from bed.postgres import Postgres
-from bed.process import BUILD, ROOT, environment
+from bed.process import BUILD, ROOT, end_in_order, environment
 from bed.rabbitmq import RabbitMQ
 from bed.service import Service
 
@@ -16,7 +16,8 @@ TEMPLATE = "portal_template"
 
 
 class Bed:
-    """Use it as a context: `with Bed() as bed:`. Leaving it stops all it started and removes its folder."""
+    """Use it as a context: `with Bed() as bed:`. Leaving it stops all it started and removes its folder, also where a
+    signal ends the program."""
 
     def __init__(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="portal-bed-"))
@@ -31,6 +32,7 @@ class Bed:
         self._numbers = 0
 
     def __enter__(self):
+        end_in_order()
         try:
             return self.start()
         except BaseException:

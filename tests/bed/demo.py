@@ -19,7 +19,7 @@ import urllib.parse
 import urllib.request
 
 from bed.bed import Bed
-from bed.process import BUILD, ROOT, environment, wait_until
+from bed.process import BUILD, ROOT, end_in_order, environment, wait_until
 
 STRIPE_DATA = ROOT / "tests/bed/demo-stripe.json"
 COLUMNS = ("request_id", "generation", "outcome", "code", "team_id", "session_id", "customer", "configuration", "url",
@@ -236,12 +236,11 @@ def dev():
 def main():
     # A shell script's background jobs begin with it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    end_in_order()
     try:
         {"demo": demo, "dev": dev}[sys.argv[1]]()
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    except KeyboardInterrupt as end:
+        sys.exit(128 + end.args[0])
 
 
 if __name__ == "__main__":

@@ -49,13 +49,27 @@ def environment(**settings):
     return {**kept, "LC_ALL": "C.UTF-8", **{name: str(value) for name, value in settings.items() if value is not None}}
 
 
+def end_in_order():
+    """From now on SIGINT, SIGTERM and SIGHUP, unless ignored, raise KeyboardInterrupt with the signal's number: whoever
+    started something ends it then, and takes its folders away. The first of them does; others are not to disturb that."""
+    def interrupt(number, _frame):
+        for each in ends:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    ends = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in ends:
+        signal.signal(number, interrupt)
+
+
 class Process:
     """A running program: its own session, output in a file, SIGKILLed by the kernel when its parent thread ends.
 
     Start it from a thread that lives as long as it is to run; Python's main thread is one.
     """
 
-    def __init__(self, argv, log, env=None, user=None, cwd="/", stdout=None):
+    def __init__(self, argv, log, env=None, user=None, cwd="/"):
         # setpriv changes the user first and asks for the signal then, as the kernel forgets it on such a change.
         become = ["setpriv", "--pdeathsig", "KILL"]
         if user is not None and os.geteuid() == 0:
@@ -64,9 +78,9 @@ class Process:
         self.name = pathlib.Path(argv[0]).name
         self.log = pathlib.Path(log)
         with open(self.log, "ab") as output:
-            self.child = subprocess.Popen([*become, *map(str, argv)], stdin=subprocess.DEVNULL, stderr=output,
-                                          stdout=output if stdout is None else stdout, cwd=cwd,
-                                          env=environment() if env is None else env, start_new_session=True)
+            self.child = subprocess.Popen([*become, *map(str, argv)], stdin=subprocess.DEVNULL, stdout=output,
+                                          stderr=output, cwd=cwd, env=environment() if env is None else env,
+                                          start_new_session=True)
         self.pid = self.child.pid
 
     def alive(self):

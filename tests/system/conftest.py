@@ -5,9 +5,11 @@ import re
 import pytest
 
 from bed import Bed
+from bed.process import end_in_order
 
 
 def pytest_configure(config):
+    end_in_order()
     config.addinivalue_line("markers", "slow: too long for every run; part of `make ci-extra`")
     config.addinivalue_line("markers", "alone: measures what other tests at the same time would spoil; slow, too")
     config.addinivalue_line("markers", "refused: the worker is expected to make calls that Stripe refuses")
