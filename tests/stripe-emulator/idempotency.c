@@ -7,7 +7,6 @@
 
 struct idempotency_entry {
     struct idempotency_entry *in_bucket; /* the next one */
-    struct idempotency_entry *older;
     struct idempotency_entry *newer;
     size_t bytes;
     double time;
@@ -44,15 +43,16 @@ static struct idempotency_entry *idempotency_find(const struct idempotency *keys
     return entry;
 }
 
-static void idempotency_remove(struct idempotency *keys, struct idempotency_entry *entry) {
+static void idempotency_remove_oldest(struct idempotency *keys) {
+    struct idempotency_entry *entry = keys->oldest;
     struct idempotency_entry **link = &keys->buckets[idempotency_hash(entry->key)];
 
     while (*link != entry) {
         link = &(*link)->in_bucket;
     }
     *link = entry->in_bucket;
-    *(entry->older ? &entry->older->newer : &keys->oldest) = entry->newer;
-    *(entry->newer ? &entry->newer->older : &keys->newest) = entry->older;
+    keys->oldest = entry->newer;
+    keys->newest = keys->oldest ? keys->newest : NULL;
     keys->count--;
     keys->bytes -= entry->bytes;
     free(entry->body);
@@ -63,7 +63,7 @@ static void idempotency_remove(struct idempotency *keys, struct idempotency_entr
 
 void idempotency_done(struct idempotency *keys) {
     while (keys->oldest) {
-        idempotency_remove(keys, keys->oldest);
+        idempotency_remove_oldest(keys);
     }
     free(keys->buckets);
     *keys = (struct idempotency){0};
@@ -73,7 +73,7 @@ static void idempotency_make_room(struct idempotency *keys, double now) {
     while (keys->oldest && !keys->oldest->running &&
            (keys->count >= IDEMPOTENCY_KEPT || keys->bytes >= IDEMPOTENCY_BYTES_MAX ||
             keys->oldest->time + IDEMPOTENCY_SECONDS < now)) {
-        idempotency_remove(keys, keys->oldest);
+        idempotency_remove_oldest(keys);
     }
 }
 
@@ -83,7 +83,6 @@ static void idempotency_add(struct idempotency *keys, const char *key, const cha
 
     *entry = (struct idempotency_entry){
         .in_bucket = *bucket,
-        .older = keys->newest,
         .bytes = strlen(key) + strlen(fingerprint) + sizeof *entry,
         .time = now,
         .running = true,
@@ -161,12 +160,4 @@ void idempotency_save(struct idempotency *keys, const char *key, const struct an
     keys->bytes += strlen(entry->body);
     memcpy(entry->code, answer->code, sizeof entry->code);
     memcpy(entry->request_id, answer->request_id, sizeof entry->request_id);
-}
-
-void idempotency_drop(struct idempotency *keys, const char *key) {
-    struct idempotency_entry *entry = idempotency_find(keys, key);
-
-    if (entry && entry->running) {
-        idempotency_remove(keys, entry);
-    }
 }

@@ -24,11 +24,10 @@ void idempotency_begin(struct idempotency *keys);
 void idempotency_done(struct idempotency *keys);
 
 /* Looks a key up before its request runs. `fingerprint` is "POST /path\n" and the parameters. 0: it is new, is held as
- * running from now on, and is to be ended with idempotency_save or idempotency_drop. -EEXIST: `answer` holds the saved
- * answer. -EBUSY: a request with it still runs; -EINVAL: it was used for something else; `answer` holds the error. */
+ * running until idempotency_save. -EEXIST: `answer` holds the saved answer. -EBUSY: a request with it still runs;
+ * -EINVAL: it was used for something else; `answer` holds the error. */
 int idempotency_claim(struct idempotency *keys, const char *key, const char *fingerprint, double now,
                       struct answer *answer);
 
-/* Saves the answer under a claimed key; forgets a claimed key. Keys that are not there any more are left alone. */
+/* Saves the answer under a claimed key. A key that is not there any more is left alone. */
 void idempotency_save(struct idempotency *keys, const char *key, const struct answer *answer);
-void idempotency_drop(struct idempotency *keys, const char *key);
