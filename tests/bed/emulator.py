@@ -18,12 +18,17 @@ PRODUCTS = "/v1/products/"
 class Emulator:
     """Any customer is known, and nothing else until data() says so; the worker's key is the only one it takes."""
 
-    def __init__(self, log, tls=None):
-        """`tls`: certificate and key, for HTTPS beside HTTP; `https_url` then says where."""
+    secret_key = "sk_test_portal_emulator"
+
+    def __init__(self, log, tls=None, keys=(secret_key,), arguments=()):
+        """`tls`: certificate and key, for HTTPS beside HTTP; `https_url` then says where. `keys`: the ones that it takes,
+        none: whatever looks like one. `arguments`: more of its options, which win over those from here."""
         self.log = pathlib.Path(log)
-        self.arguments = [] if tls is None else ["--tls-listen", "127.0.0.1:0", "--tls-certificate", tls[0],
-                                                 "--tls-key", tls[1]]
-        self.secret_key = "sk_test_portal_emulator"
+        self.listeners = 1 if tls is None else 2
+        self.arguments = [word for key in keys for word in ("--api-key", key)]
+        if tls is not None:
+            self.arguments += ["--tls-listen", "127.0.0.1:0", "--tls-certificate", tls[0], "--tls-key", tls[1]]
+        self.arguments += arguments
         self.process = None
         self.merged = []
         self.address = "127.0.0.1:0"
@@ -35,8 +40,8 @@ class Emulator:
         seen = len(self.log.read_text()) if self.log.exists() else 0
         data = self.log.with_suffix(".json")
         data.write_text(json.dumps(self._merge()))
-        self.process = Process([BUILD / "stripe-emulator", "--listen", self.address, "--api-key", self.secret_key,
-                                "--data", data, *self.arguments], log=self.log)
+        self.process = Process([BUILD / "stripe-emulator", "--listen", self.address, "--data", data, *self.arguments],
+                               log=self.log)
         urls = wait_until(lambda: self._listening(seen), lambda: f"the emulator to listen:\n{self.process.tail()}")
         self.url, self.https_url = urls[0], urls[-1]
         self.address = self.url.partition("://")[2]
@@ -52,9 +57,9 @@ class Emulator:
         if not self.process.alive():
             raise RuntimeError(f"the emulator ended:\n{self.process.tail()}")
         found = re.findall(r"^listening (https?://\S+)\n", self.process.text()[seen:], re.MULTILINE)
-        return sorted(found) if len(found) == (2 if self.arguments else 1) else None
+        return sorted(found) if len(found) == self.listeners else None
 
-    def _admin(self, method, name, body=None, **query):
+    def admin(self, method, name, body=None, **query):
         url = f"{self.url}/_emulator/{name}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         request = urllib.request.Request(url, method=method, headers={"Content-Type": "application/json"},
                                          data=None if body is None else json.dumps(body).encode())
@@ -68,7 +73,7 @@ class Emulator:
     def data(self, objects):
         """Merges customers, products, prices, configurations."""
         self.merged.append(objects)
-        return self._admin("POST", "data", objects)
+        return self.admin("POST", "data", objects)
 
     def product(self, name="prod_base", prices=2, active=True, inactive_prices=0):
         """A product with so many prices; returns the ids of the active ones, in the order in which they were made."""
@@ -83,28 +88,28 @@ class Emulator:
         rule = {"match": {"path": path, **(match or {})}, "skip": skip, "probability": probability, "do": do}
         if count is not None:
             rule["count"] = count
-        return self._admin("POST", "faults", [rule])
+        return self.admin("POST", "faults", [rule])
 
     def clear_faults(self):
-        return self._admin("DELETE", "faults")
+        return self.admin("DELETE", "faults")
 
     def keys(self, **lists):
-        return self._admin("POST", "keys", lists)
+        return self.admin("POST", "keys", lists)
 
     def limits(self, **limits):
-        return self._admin("POST", "limits", limits)
+        return self.admin("POST", "limits", limits)
 
     def reset(self):
-        return self._admin("POST", "reset")
+        return self.admin("POST", "reset")
 
     def counters(self):
-        return self._admin("GET", "counters")
+        return self.admin("GET", "counters")
 
     def calls(self, path="/v1/", method=None):
         """Every call so far whose path begins so, oldest first."""
         calls, since = [], 0
         while True:
-            page = self._admin("GET", "calls", since=since, limit=1000, path=path)
+            page = self.admin("GET", "calls", since=since, limit=1000, path=path)
             calls += page["calls"]
             if not page["has_more"]:
                 return [call for call in calls if method in (None, call["method"])]
@@ -124,7 +129,7 @@ class Emulator:
 
     def configurations(self):
         """Every configuration there is, as the emulator keeps it."""
-        return self._admin("GET", "configurations")["configurations"]
+        return self.admin("GET", "configurations")["configurations"]
 
     def freeze(self):
         self.process.freeze()

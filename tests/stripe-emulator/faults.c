@@ -436,9 +436,9 @@ void fault_answer(const struct fault_effect *effect, struct answer *answer) {
                      "Request rate limit exceeded. You can learn more about rate limits here "
                      "https://stripe.com/docs/rate-limits.");
     } else if (effect->status == 409) {
-        answer_error(answer, 409, "invalid_request_error", "lock_timeout", NULL,
-                     "This object cannot be accessed right now because another API request or Stripe process is "
-                     "currently accessing it.");
+        answer_error(answer, 409, "idempotency_error", "idempotency_key_in_use", NULL,
+                     "There is currently another in-progress request using this Idempotent Key. Please try again "
+                     "later.");
     } else if (effect->status >= 500) {
         answer_error(answer, effect->status, "api_error", NULL, NULL,
                      "Sorry! There was an error while talking to one of our backends. Support has been notified.");

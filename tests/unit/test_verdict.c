@@ -15,6 +15,7 @@
 #define IN_USE "{\"error\":{\"type\":\"idempotency_error\",\"code\":\"idempotency_key_in_use\"}}"
 #define CONFLICT "{\"error\":{\"type\":\"idempotency_error\",\"message\":\"Keys for idempotent requests …\"}}"
 #define INVALID "{\"error\":{\"type\":\"invalid_request_error\",\"code\":\"resource_missing\",\"param\":\"customer\"}}"
+#define LOCKED "{\"error\":{\"type\":\"invalid_request_error\",\"code\":\"lock_timeout\"}}"
 #define API "{\"error\":{\"type\":\"api_error\"}}"
 
 static enum verdict judge(int status, const char *body, bool replayed, int should_retry, struct refusal *refusal) {
@@ -54,7 +55,7 @@ static void each_answer_has_its_verdict(void **state) {
         {429, "too many", false, -1, VERDICT_SLOW}, {429, API, false, 0, VERDICT_REFUSED},
         {500, API, false, -1, VERDICT_RETRY},       {500, API, true, -1, VERDICT_USED_UP},
         {500, API, true, 1, VERDICT_USED_UP},       {500, API, false, 0, VERDICT_REFUSED},
-        {503, "<html>", false, -1, VERDICT_RETRY},
+        {503, "<html>", false, -1, VERDICT_RETRY},  {429, LOCKED, false, -1, VERDICT_RETRY},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct refusal refusal;
