@@ -1,34 +1,43 @@
 """Answers of Stripe's that are not what its API promises, and those that are but fail: the worker copes with all."""
 
+import time
+
 import pytest
 
 from bed.emulator import CONFIGURATIONS, PRICES, PRODUCTS, SESSIONS
+from bed.outage import said
 
-SESSION = {"id": "bps_1", "object": "billing_portal.session", "created": 1_700_000_000, "customer": "cus_ada",
-           "configuration": "bpc_1", "livemode": False, "return_url": "https://app.example.com/dashboard",
+SESSION = {"id": "bps_1", "object": "billing_portal.session", "customer": "cus_ada", "configuration": "bpc_1",
+           "livemode": False, "return_url": "https://app.example.com/dashboard",
            "url": "https://billing.stripe.com/p/session/x"}
 
 
-def changed(**fields):
-    return {name: value for name, value in {**SESSION, **fields}.items() if value is not ...}
+def session(**fields):
+    """One that was made just now, but for these fields; `...` takes one away."""
+    fields = {**SESSION, "created": int(time.time()), **fields}
+    return {name: value for name, value in fields.items() if value is not ...}
 
 
-# What a call for a session is answered with, once.
+# What a call for a session is answered with, once, and what the log says of it.
 BROKEN_SESSIONS = {
-    "an_array": [],
-    "a_text": "yes",
-    "an_empty_object": {},
-    "another_object": {"id": "in_1", "object": "invoice"},
-    "no_id": changed(id=...),
-    "a_number_as_id": changed(id=7),
-    "no_url": changed(url=...),
-    "url_null": changed(url=None),
-    "url_empty": changed(url=""),
-    "url_of_another_kind": changed(url="javascript:alert(1)"),
-    "another_customer": changed(customer="cus_somebody_else"),
-    "created_missing": changed(created=...),
-    "created_a_text": changed(created="today"),
-    "an_endless_id": changed(id="bps_" + "x" * 100_000),
+    "an_array": ([], "without a JSON object"),
+    "a_text": ("yes", "without a JSON object"),
+    "an_empty_object": ({}, "no id"),
+    "another_object": ({"id": "in_1", "object": "invoice"}, "no https url"),
+}
+CHANGED_SESSIONS = {
+    "no_id": ({"id": ...}, "no id"),
+    "a_number_as_id": ({"id": 7}, "no id"),
+    "an_endless_id": ({"id": "bps_" + "x" * 100_000}, "no id"),
+    "no_url": ({"url": ...}, "no https url"),
+    "url_null": ({"url": None}, "no https url"),
+    "url_empty": ({"url": ""}, "no https url"),
+    "url_of_another_kind": ({"url": "javascript:alert(1)"}, "no https url"),
+    "another_customer": ({"customer": "cus_somebody_else"}, "not the customer's"),
+    "configuration_missing": ({"configuration": ...}, "no return_url, configuration or created"),
+    "created_missing": ({"created": ...}, "no return_url, configuration or created"),
+    "created_a_text": ({"created": "today"}, "no return_url, configuration or created"),
+    "created_long_ago": ({"created": 1_700_000_000}, "created too long ago"),
 }
 
 
@@ -39,15 +48,30 @@ def ready(service):
     return service
 
 
-@pytest.mark.parametrize("answer", BROKEN_SESSIONS.values(), ids=BROKEN_SESSIONS)
-def test_a_session_that_is_none_is_not_handed_out(ready, answer):
-    ready.emulator.fault(SESSIONS, count=1, json=answer)
-    reply = ready.ask({"team_id": ready.team(customer="cus_ada")})
+def check_not_handed_out(service, answer, words):
+    service.emulator.fault(SESSIONS, count=1, json=answer)
+    reply = service.ask({"team_id": service.team(customer="cus_ada")})
     assert reply["outcome"] == "created"
-    calls = ready.emulator.session_calls()
+    calls = service.emulator.session_calls()
     assert len(calls) == 2 and len({call["idempotency_key"] for call in calls}) == 1
     assert reply["session"]["id"] == calls[1]["effect"], "what is handed out is the real session"
-    assert "Stripe" in ready.workers[0].text(), "the log says what was wrong"
+    assert said(service.workers[0], f"not what its API promises: .*{words}")
+
+
+@pytest.mark.parametrize("answer, words", BROKEN_SESSIONS.values(), ids=BROKEN_SESSIONS)
+def test_what_is_no_session_is_not_handed_out(ready, answer, words):
+    check_not_handed_out(ready, answer, words)
+
+
+@pytest.mark.parametrize("fields, words", CHANGED_SESSIONS.values(), ids=CHANGED_SESSIONS)
+def test_a_session_that_is_not_as_promised_is_not_handed_out(ready, fields, words):
+    check_not_handed_out(ready, session(**fields), words)
+
+
+def test_the_same_session_unchanged_is_handed_out(ready):
+    """The cases above fail for nothing else."""
+    ready.emulator.fault(SESSIONS, count=1, json=session())
+    assert ready.ask({"team_id": ready.team(customer="cus_ada")})["session"]["id"] == SESSION["id"]
 
 
 @pytest.mark.parametrize("fault", [
