@@ -177,7 +177,7 @@ static void check_kept(struct world *world, const struct save_row *row) {
 
 void promise_submit(struct world *world, struct worker *worker, const struct store_task *task) {
     count_second(worker);
-    worker->submits++;
+    worker->submits += task->kind == STORE_SAVE || !world_has_half(world, LINK_STORE); /* the rest is served */
     worker->submitted_at = world->clock.now;
     if (is_down_since(worker, LINK_STORE, 2 * SECOND_US) && worker->submits > PAUSED_SUBMITS)
         violate(world, NULL, "nothing spins in an outage", "%s made %u statements in a second", worker->name,
@@ -299,16 +299,18 @@ static void check_overdue(struct worker *worker) {
     }
 }
 
-/* Where sessions fail and reads serve, a read lets one request in, not a whole prefetch of them, to be held. */
-static void check_first(struct worker *worker) {
+/* Where sessions or saves fail and reads serve, a read lets one request in, not a whole prefetch of them, to be held.
+ */
+static void check_first(struct worker *worker, enum link_id link) {
     const struct portal *portal = worker->portal;
     const struct job *job;
+    enum job_state last = link == LINK_STORE ? JOB_SAVING : JOB_CALLING;
+    uint64_t since = worker->half_since[link];
     unsigned waiting = 0;
-    if (worker->half_since == 0 || worker->stalled_until + SECOND_US > worker->world->clock.now)
+    if (since == 0 || worker->stalled_until + SECOND_US > worker->world->clock.now)
         return;
     TAILQ_FOREACH(job, &portal->jobs, all)
-    waiting += (job->state == JOB_CONFIGURING || job->state == JOB_FOLLOWING || job->state == JOB_CALLING) &&
-               job->delivered_at > worker->half_since + SECOND_US;
+    waiting += job->state >= JOB_CONFIGURING && job->state <= last && job->delivered_at > since + SECOND_US;
     if (waiting > FIRST_FEW + worker->settings.hold_seconds / FIRST_EVERY)
         violate(worker->world, NULL, "in an outage one request goes first", "%s has taken in %u", worker->name,
                 waiting);
@@ -355,7 +357,8 @@ void promise_step(struct world *world) {
         check_parting(worker);
         check_behind(worker);
         check_overdue(worker);
-        check_first(worker);
+        check_first(worker, LINK_STORE);
+        check_first(worker, LINK_STRIPE);
         check_probes(worker);
         check_state(worker);
     }

@@ -78,7 +78,7 @@ static void answer(struct alarm *alarm) {
 }
 
 static void weigh(struct world *world, struct statement *statement) {
-    if (world_has(world, FAULT_STORE_FAILS))
+    if (world_has(world, FAULT_STORE_FAILS) && (statement->kind == STORE_SAVE || !world_has_half(world, LINK_STORE)))
         statement->status = STORE_FAILED;
     else if (world_has(world, FAULT_STORE_DENIES))
         statement->status = STORE_DENIED;

@@ -1,6 +1,7 @@
 /* queue.c — portal.requests, as a quorum queue keeps it: first in, first out, what comes back stands in front and
  * counts as another delivery; and the connections that consume, to whose channel each delivery belongs. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "world.h"
 
@@ -185,7 +186,8 @@ void queue_intake(void *self, enum intake wanted) {
         worker->one_since = worker->world->clock.now;
     else if (wanted == INTAKE_ALL && worker->one_since > 0 &&
              worker->world->clock.now - worker->one_since >= 40 * SECOND_US)
-        worker->half_since = 0; /* the one it let in waits for something else: it may not wait for it for ever */
+        /* the one it let in waits for something else: it may not wait for it for ever */
+        memset(worker->half_since, 0, sizeof worker->half_since);
     worker->consumer.wanted = wanted;
     change(worker);
     worker_call_ends(worker);

@@ -14,6 +14,11 @@ static void recover(struct alarm *alarm) {
     OWNER(alarm, struct worker, recover)->soon = true;
 }
 
+bool world_has_half(const struct world *world, enum link_id link) {
+    return (link == LINK_STRIPE && world_has(world, FAULT_STRIPE_HALF)) ||
+           (link == LINK_STORE && world_has(world, FAULT_STORE_FAILS) && world->scenario->seed % 2 == 0);
+}
+
 static struct worker *target_of(struct world *world, const struct fault *fault) {
     return &world->workers[fault->target % world->scenario->workers];
 }
@@ -130,8 +135,10 @@ static void over(struct alarm *alarm) {
     TRACE(world, NULL, "fault: %s is over", fault_name(run->fault->kind));
     if (run->fault->kind == FAULT_BLOCKED && world->weather[FAULT_BLOCKED] == 0)
         unblock_all(world);
-    for (unsigned i = 0; i < world->scenario->workers && world->weather[FAULT_STRIPE_HALF] == 0; i++)
-        world->workers[i].half_since = 0;
+    for (unsigned i = 0; i < world->scenario->workers; i++)
+        for (enum link_id link = LINK_BROKER; link < LINKS; link++)
+            if (!world_has_half(world, link))
+                world->workers[i].half_since[link] = 0;
 }
 
 static void come(struct alarm *alarm) {

@@ -83,15 +83,28 @@ static void host_soon(void *self) {
     worker->soon = true;
 }
 
+static bool tells(const struct event *event, enum event_kind kind, const char *link) {
+    return event->kind == kind && event->link && strcmp(event->link, link) == 0;
+}
+
+static void note_half(struct worker *worker, const struct event *event) {
+    static const char *const names[LINKS] = {"broker", "store", "stripe"};
+    for (enum link_id link = LINK_BROKER; link < LINKS; link++)
+        if (tells(event, EVENT_PAUSED, names[link]) && worker->half_since[link] == 0 &&
+            world_has_half(worker->world, link))
+            worker->half_since[link] = host_now(worker);
+    /* on its way since before */
+    if (tells(event, EVENT_STRIPE_CALL, "sessions") && event->status == 200)
+        worker->half_since[LINK_STRIPE] = 0;
+    if (tells(event, EVENT_BATCH, "save"))
+        worker->half_since[LINK_STORE] = 0;
+}
+
 static void host_event(void *self, const struct event *event) {
     struct worker *worker = self;
     worker->world->statistics->events[event->kind]++;
     promise_told(worker->world, NULL, event->text);
-    if (event->kind == EVENT_PAUSED && strcmp(event->link, "stripe") == 0 && worker->half_since == 0 &&
-        world_has(worker->world, FAULT_STRIPE_HALF))
-        worker->half_since = host_now(worker);
-    if (event->kind == EVENT_STRIPE_CALL && event->status == 200 && strcmp(event->link, "sessions") == 0)
-        worker->half_since = 0; /* on its way since before */
+    note_half(worker, event);
     TRACE(worker->world, NULL, "%s says: %s %s %s %s %s %u", worker->name, trace_event_name(event->kind),
           event->request_id ? event->request_id : "", event->link ? event->link : "", event->code ? event->code : "",
           event->text ? event->text : "", event->count);

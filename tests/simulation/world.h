@@ -204,7 +204,7 @@ struct worker {
     uint64_t used_up;                  /* the key of a configuration that it was told of last, hashed; 0: it went on */
     uint64_t store_down_at;            /* when the core last knew it to be, on the world's clock */
     uint64_t one_since;                /* when it last began to take in one at a time; 0: never */
-    uint64_t half_since; /* when it found that no session is made, by its own clock; 0: it need not know */
+    uint64_t half_since[LINKS]; /* when it found that a link serves by half, by its own clock; 0: it need not know */
 };
 
 /* ---- Stripe's and the database's memory ---- */
@@ -300,6 +300,9 @@ static inline uint64_t world_seconds(const struct world *world) {
 static inline bool world_has(const struct world *world, enum fault_kind kind) {
     return world->weather[kind] > 0;
 }
+/* Whether a link now serves all but what requests need in the end: in every other world a database that fails only
+ * saves no answers. */
+bool world_has_half(const struct world *world, enum link_id link);
 void *world_alloc(struct world *world, size_t size); /* zeroed, freed with the world */
 
 /* ---- weather.c: faults ---- */

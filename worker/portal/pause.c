@@ -64,12 +64,12 @@ static bool is_any_down(const struct portal *portal) {
     return false;
 }
 
-/* Stripe may be back and yet do nothing of what requests need: one at a time, until one got its due. What the store
- * failed to do is tried itself before it counts as back. */
+/* What is back may yet do nothing of what requests need, Stripe make no session or the store save nothing: one at a
+ * time, until one got its due. */
 static enum intake wanted_intake(const struct portal *portal) {
     if (portal->draining || is_any_down(portal))
         return INTAKE_NONE;
-    return portal->links[LINK_STRIPE].proven ? INTAKE_ALL : INTAKE_ONE;
+    return portal->links[LINK_STORE].proven && portal->links[LINK_STRIPE].proven ? INTAKE_ALL : INTAKE_ONE;
 }
 
 void links_set_intake(struct portal *portal) {
@@ -179,7 +179,7 @@ void link_up(struct portal *portal, enum link_id link) {
     if (!state->down)
         return;
     state->down = false;
-    state->proven = link == LINK_BROKER; /* the others have to show it */
+    state->proven |= link == LINK_BROKER; /* the others have to show it */
     timers_unset(&portal->timers, &state->minute);
     portal_tell(portal, &(struct event){.kind = EVENT_RESUMED,
                                         .link = link_names[link],
@@ -239,7 +239,6 @@ void store_trial_loaded(struct portal *portal) {
 void store_trial_passed(struct portal *portal) {
     portal->store_trial = false;
     timers_unset(&portal->timers, &portal->trial_end);
-    link_proven(portal, LINK_STORE);
     portal_turn_soon(portal);
 }
 
