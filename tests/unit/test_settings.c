@@ -171,7 +171,8 @@ static const struct {
     {"STRIPE_CONNECT_TIMEOUT_MS", "5s", "whole number"},
     {"STRIPE_ANSWER_TIMEOUT_MS", "0", "from"},
     {"STRIPE_TIMEOUT_MS", "1e3", "whole number"},
-    {"STRIPE_CA_FILE", "/nowhere.pem", "can't be read"},
+    {"STRIPE_CA_FILE", "/nowhere.pem", "\"/nowhere.pem\", which can't be read"},
+    {"STRIPE_CA_FILE", KEY, "can't be read"},
     {"PORTAL_NAMESPACE", "a b", "1 to 64"},
     {"PORTAL_NAMESPACE", "0123456789012345678901234567890123456789012345678901234567890123x", "1 to 64"},
     {"PORTAL_CONCURRENCY", "0", "from 1 to 4096"},
@@ -320,6 +321,19 @@ static void a_misspelt_setting_is_warned_of(void **state) {
     unload(&loaded);
 }
 
+static void a_key_that_is_given_for_its_file_is_not_shown(void **state) {
+    (void)state;
+    struct loaded loaded;
+    environment();
+    (void)unsetenv("STRIPE_SECRET_KEY");
+    (void)setenv("STRIPE_SECRET_KEY_FILE", KEY, 1);
+    load(&loaded);
+    assert_int_equal(loaded.result, -EINVAL);
+    assert_non_null(strstr(loaded.errors, "STRIPE_SECRET_KEY can't be read from"));
+    assert_null(strstr(loaded.errors, "hush"));
+    unload(&loaded);
+}
+
 static void secrets_are_wiped_from_the_environment(void **state) {
     (void)state;
     struct loaded loaded;
@@ -459,6 +473,7 @@ int main(void) {
         cmocka_unit_test(every_error_is_told_at_once),
         cmocka_unit_test(an_empty_setting_is_not_set),
         cmocka_unit_test(a_misspelt_setting_is_warned_of),
+        cmocka_unit_test(a_key_that_is_given_for_its_file_is_not_shown),
         cmocka_unit_test(secrets_are_wiped_from_the_environment),
         cmocka_unit_test(only_what_is_asked_for_is_read),
         cmocka_unit_test(credentials_win_over_the_environment),

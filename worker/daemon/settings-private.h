@@ -38,6 +38,9 @@ void settings_wipe_texts(struct settings *settings);
  * secrets left out. Always -EINVAL. */
 int settings_refuse(const struct setting *setting, const char *value, FILE *errors);
 
+/* The path, or other words where a secret seems to have been given for one. */
+const char *settings_show_path(const char *path);
+
 /* Splits at commas and spaces. Result: the words, NULL at the end, the settings' own; NULL without memory. */
 char **settings_split(struct settings *settings, const char *value);
 

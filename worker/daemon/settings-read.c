@@ -125,7 +125,8 @@ int settings_read_version(struct settings *settings, const struct setting *setti
 int settings_read_file(struct settings *settings, const struct setting *setting, const char *value, FILE *errors) {
     if (access(value, R_OK) < 0) {
         int reason = errno;
-        (void)fprintf(errors, "%s is \"%s\", which can't be read: %s\n", setting->name, value, strerror(reason));
+        (void)fprintf(errors, "%s is \"%s\", which can't be read: %s\n", setting->name, settings_show_path(value),
+                      strerror(reason));
         return -EINVAL;
     }
     return keep(settings, setting, value);

@@ -44,16 +44,19 @@ void settings_wipe_texts(struct settings *settings) {
     }
 }
 
-/* Also what belongs to another setting, and was given to this one by mistake. */
-static bool holds_secret(const struct setting *setting, const char *value) {
-    return setting->secret || (strstr(value, "://") && strchr(value, '@')) || strstr(value, "sk_") ||
-           strstr(value, "rk_");
+/* What belongs to another setting, and was given to this one by mistake. */
+static bool is_like_secret(const char *value) {
+    return (strstr(value, "://") && strchr(value, '@')) || strstr(value, "sk_") || strstr(value, "rk_");
+}
+
+const char *settings_show_path(const char *path) {
+    return path[0] != '/' && is_like_secret(path) ? "(not shown, as it looks like a secret)" : path;
 }
 
 int settings_refuse(const struct setting *setting, const char *value, FILE *errors) {
     if (!value)
         (void)fprintf(errors, "%s is not set: %s\n", setting->name, setting->right);
-    else if (holds_secret(setting, value))
+    else if (setting->secret || is_like_secret(value))
         (void)fprintf(errors, "%s is wrong: %s\n", setting->name, setting->right);
     else {
         size_t shown = strnlen(value, SHOWN_MAX);

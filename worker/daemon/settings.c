@@ -40,7 +40,8 @@ static const char *from_environment(const char *name) {
 static int read_secret(struct settings *settings, const char *name, const char *path, FILE *errors, const char **ret) {
     FILE *file = fopen(path, "re");
     if (!file) {
-        (void)fprintf(errors, "%s can't be read from \"%s\": %s\n", name, path, strerror(errno));
+        int reason = errno;
+        (void)fprintf(errors, "%s can't be read from \"%s\": %s\n", name, settings_show_path(path), strerror(reason));
         return -EINVAL;
     }
     (void)setvbuf(file, NULL, _IONBF, 0); /* no copy of a secret in a buffer of stdio's */
