@@ -14,19 +14,10 @@
 #include <cmocka.h>
 
 #include "../../worker/daemon/report.h"
+#include "done.h"
+#include "portal/features.h"
 
 enum { TEXT_MAX = 256 * 1024 };
-
-static const struct event done = {.kind = EVENT_REQUEST_DONE,
-                                  .request_id = "r-1",
-                                  .outcome = "created",
-                                  .team_id = 7,
-                                  .user_id = 9,
-                                  .generation = 2,
-                                  .status = 200,
-                                  .duration_us = 12345,
-                                  .queued_us = 5000,
-                                  .stage_us = {[STAGE_LOADING] = 2000, [STAGE_CALLING] = 9000}};
 
 /* ---- counters ---- */
 
@@ -317,6 +308,81 @@ static void the_status_says_what_it_waits_for(void **state) {
     metrics_free(metrics);
 }
 
+/* ---- signs of life ---- */
+
+/* Where the core's words go that are of no interest here. */
+static uint64_t host_zero(void *self) {
+    (void)self;
+    return 0;
+}
+
+static void host_soon(void *self) {
+    (void)self;
+}
+
+static void host_event(void *self, const struct event *event) {
+    (void)self;
+    (void)event;
+}
+
+/* What was given to the store last, and how much in all. */
+struct given {
+    struct store_task *task;
+    unsigned count;
+};
+
+static void give(void *self, struct store_task *task) {
+    struct given *given = self;
+    given->task = task;
+    given->count++;
+}
+
+/* All that is due now. */
+static void run(sd_event *event) {
+    int r = 0;
+    while ((r = sd_event_run(event, 0)) > 0)
+        ;
+    assert_int_equal(r, 0);
+}
+
+static void a_change_while_a_sign_of_life_is_under_way_has_one_of_its_own_at_once(void **state) {
+    (void)state;
+    struct features *features = NULL;
+    assert_int_equal(features_load(NULL, &features, stderr), 0);
+    const struct settings settings = {.portal = {.worker = "w", .account = "default", .features = features}};
+    const struct host host = {.now = host_zero, .wall = host_zero, .soon = host_soon, .event = host_event};
+    struct given given = {0};
+    const struct store_link store = {.self = &given, .submit = give};
+    struct portal *portal =
+        portal_new(&settings.portal, &host, &(struct broker_link){0}, &store, &(struct stripe_link){0});
+    struct metrics *metrics = metrics_new("w");
+    struct log *log = log_new(0);
+    struct report *report = NULL;
+    sd_event *event = NULL;
+    assert_true(portal && metrics && log);
+    assert_true(sd_event_new(&event) >= 0);
+    assert_int_equal(report_new(event, &settings, metrics, log, &report), 0);
+    portal_store_up(portal);
+    report_start(report, portal, &store);
+    run(event);
+    assert_int_equal(given.count, 1);
+    report_changed(report);
+    run(event);
+    assert_int_equal(given.count, 1); /* one after the other */
+    given.task->done(given.task, STORE_DONE);
+    run(event);
+    assert_int_equal(given.count, 2);
+    given.task->done(given.task, STORE_DONE);
+    run(event);
+    assert_int_equal(given.count, 2); /* nothing is new */
+    report_free(report);
+    portal_free(portal);
+    metrics_free(metrics);
+    log_free(log);
+    features_free(features);
+    (void)sd_event_unref(event);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recent_outcomes_are_forgotten),
@@ -327,6 +393,7 @@ int main(void) {
         cmocka_unit_test(series_are_bounded),
         cmocka_unit_test(metrics_that_cannot_be_written_are_an_error),
         cmocka_unit_test(the_status_says_what_it_waits_for),
+        cmocka_unit_test(a_change_while_a_sign_of_life_is_under_way_has_one_of_its_own_at_once),
     };
     return cmocka_run_group_tests_name("report", tests, NULL, NULL);
 }

@@ -175,13 +175,11 @@ static void write_metrics(struct report *report, const struct portal_state *stat
 
 /* ---- when ---- */
 
-static int on_timer(sd_event_source *source, uint64_t time, void *userdata) {
-    (void)time;
-    struct report *report = userdata;
-    if (!report->portal)
-        return 0;
-    uint64_t now = clock_monotonic();
+/* Says what is new, and what it is time for. */
+static void say(struct report *report, uint64_t now) {
     struct portal_state state;
+    if (!report->portal)
+        return;
     portal_state(report->portal, &state);
     refresh_status(report, &state, now);
     beat(report, &state, now);
@@ -189,20 +187,19 @@ static int on_timer(sd_event_source *source, uint64_t time, void *userdata) {
         report->metrics_at = now + METRICS_US;
         write_metrics(report, &state);
     }
+}
+
+static int on_timer(sd_event_source *source, uint64_t time, void *userdata) {
+    (void)time;
+    uint64_t now = clock_monotonic();
+    say(userdata, now);
     int r = sd_event_source_set_time(source, now + STATUS_US);
     return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
 static int on_changed(sd_event_source *source, void *userdata) {
     (void)source;
-    struct report *report = userdata;
-    struct portal_state state;
-    if (!report->portal)
-        return 0;
-    uint64_t now = clock_monotonic();
-    portal_state(report->portal, &state);
-    refresh_status(report, &state, now);
-    beat(report, &state, now);
+    say(userdata, clock_monotonic());
     return 0;
 }
 
