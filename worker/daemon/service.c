@@ -162,13 +162,12 @@ static int reread(struct service *service) {
     if (!errors)
         return -ENOMEM;
     int r = settings_reread(service->settings, errors);
-    if (fclose(errors) != 0 && r >= 0)
-        r = -ENOMEM;
-    if (r >= 0)
+    (void)fclose(errors); /* fails only without memory for the lines */
+    if (r >= 0) {
+        portal_reconfigure(service->portal,
+                           &service->settings->portal); /* the features before these may go next time */
         r = stripe_set_key(service->stripe, service->settings->stripe.secret_key);
-    if (r >= 0)
-        portal_reconfigure(service->portal, &service->settings->portal);
-    else if (lines)
+    } else if (lines)
         log_lines(service->log, lines);
     free(lines);
     return r;

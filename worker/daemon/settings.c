@@ -160,10 +160,7 @@ static int read_features(const char *path, struct features **ret, FILE *errors) 
     if (!about)
         return -ENOMEM;
     int r = features_load(path, ret, about);
-    if (fclose(about) != 0 && r >= 0) {
-        features_free(*ret);
-        r = -ENOMEM;
-    }
+    (void)fclose(about); /* fails only without memory for the lines */
     char *rest = NULL;
     for (char *line = lines ? strtok_r(lines, "\n", &rest) : NULL; line; line = strtok_r(NULL, "\n", &rest))
         (void)fprintf(errors, "PORTAL_CONFIGURATION_FILE: %s\n", line);
