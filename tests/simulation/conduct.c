@@ -268,8 +268,9 @@ static void check_parting(struct worker *worker) {
     bool broker = is_down_since(worker, LINK_BROKER, PARTING_US), store = is_down_since(worker, LINK_STORE, PARTING_US);
     bool stripe = is_down_since(worker, LINK_STRIPE, PARTING_US);
     TAILQ_FOREACH(job, &portal->jobs, all)
-    if (!job->leaving && ((broker && job->state >= JOB_TO_PUBLISH && job->state <= JOB_REFUSED) ||
-                          (store && job->state < JOB_TO_PUBLISH) || (stripe && job->state == JOB_FOLLOWING)))
+    if (!job->leaving && portal_now(portal) - job->stage_since > PARTING_US &&
+        ((broker && job->state >= JOB_TO_PUBLISH && job->state <= JOB_REFUSED) ||
+         (store && job->state < JOB_TO_PUBLISH) || (stripe && job->state == JOB_FOLLOWING)))
         violate(worker->world, message_of_job(job), "a worker that is to end gives back what can't be finished",
                 "%s still has it after %.1f s", worker->name, (double)(now - worker->told_to_end_at) / 1e6);
 }
