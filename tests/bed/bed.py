@@ -93,11 +93,16 @@ class Bed:
         self.postgres.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def heal(self):
-        """Puts the servers right again after a test that failed while it had broken them."""
+    def thaw(self):
+        """Lets servers go on that a test made stand still."""
         for server in (self.postgres, self.rabbitmq):
             if server.process.alive():
                 server.thaw()
-            else:
+
+    def heal(self):
+        """Puts the servers right again after a test that failed while it had broken them."""
+        self.thaw()
+        for server in (self.postgres, self.rabbitmq):
+            if not server.process.alive():
                 server.start()
                 server.wait_ready()

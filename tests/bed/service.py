@@ -263,6 +263,7 @@ class Service:
     def close(self):
         """Ends what this test had, so that the next finds a quiet bed."""
         self.kill()
+        self.bed.thaw()  # or what a test that failed left frozen would never answer
         self.bed.services.remove(self)
         for connection in (self._connection, self.db):
             with contextlib.suppress(pika.exceptions.AMQPError, psycopg2.Error):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 
 import pytest
 
@@ -64,6 +65,21 @@ def test_two_beds_run_side_by_side_and_leave_nothing(end):
         finally:
             user.kill()
             user.wait()
+
+
+def test_a_corner_is_closed_also_where_its_servers_stand_still(bed):
+    """As after a test that failed meanwhile; it would wait for ever."""
+    bed.heal()
+    corner = bed.service()
+    corner.connect()
+    for server in (bed.rabbitmq, bed.postgres):
+        server.freeze()
+    closing = threading.Thread(target=corner.close)
+    closing.start()
+    closing.join(PATIENCE)
+    closed = not closing.is_alive()
+    bed.thaw()
+    assert closed
 
 
 # --- make demo, make dev ---
