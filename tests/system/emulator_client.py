@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import ssl
 import urllib.parse
 
 import pytest
@@ -10,6 +11,7 @@ from test_session import features_with
 
 from bed.emulator import CONFIGURATIONS, SESSIONS, Emulator
 from bed.process import PATIENCE
+from bed.tls import authority, certificate_for
 
 KEY, LIVE_KEY = "sk_test_self_test_0001", "sk_live_self_test_0001"
 
@@ -44,14 +46,16 @@ class Answer:
 
 
 class Client(Emulator):
-    def place(self):
-        return tuple(self.address.split(":"))
+    trusting = None  # for HTTPS: whom to trust
 
     def open_socket(self):
-        return socket.create_connection(self.place(), PATIENCE)
+        return socket.create_connection(self.address.split(":"), PATIENCE)
 
-    def connect(self):
-        return http.client.HTTPConnection(*self.place(), timeout=PATIENCE)
+    def connect(self, scheme="http"):
+        if scheme == "http":
+            return http.client.HTTPConnection(self.address, timeout=PATIENCE)
+        place = urllib.parse.urlsplit(self.https_url).netloc
+        return http.client.HTTPSConnection(place, context=self.trusting, timeout=PATIENCE)
 
     def ask(self, method, path, body=None, headers=None, connection=None):
         using = connection or self.connect()
@@ -89,7 +93,10 @@ class Client(Emulator):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    client = Client(tmp_path_factory.mktemp("emulator") / "emulator.log", keys=[KEY, LIVE_KEY])
+    directory = tmp_path_factory.mktemp("emulator")
+    issuer = authority(directory)
+    client = Client(directory / "emulator.log", certificate_for(directory, issuer, "IP:127.0.0.1"), [KEY, LIVE_KEY])
+    client.trusting = ssl.create_default_context(cafile=issuer[0])
     yield client
     assert client.process.stop() == 0
 

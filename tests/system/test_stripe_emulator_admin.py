@@ -5,19 +5,16 @@ import json
 import re
 import resource
 import socket
-import ssl
 import struct
 import subprocess
 import threading
 import time
-import urllib.parse
 
 import pytest
-from emulator_client import KEY, Client, emulator, running
+from emulator_client import KEY, Answer, Client, emulator, running
 
 from bed.emulator import CONFIGURATIONS, SESSIONS
 from bed.process import BUILD, PATIENCE, wait_until
-from bed.tls import authority, certificate_for
 
 # --- faults ---
 
@@ -312,39 +309,32 @@ def test_connections_are_kept_alive(emulator):
     connection.close()
 
 
-def test_two_thousand_connections_are_kept_alive_and_served_at_once(emulator):
+@pytest.mark.parametrize("scheme", ["http", pytest.param("https", marks=pytest.mark.slow)])
+def test_two_thousand_connections_are_kept_alive_and_served_at_once(emulator, scheme):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
-    request = f"GET /v1/products/prod_1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
     before = emulator.counters()["connections"]
-    sockets = [emulator.open_socket() for _ in range(2000)]
+    connections = [emulator.connect(scheme) for _ in range(2000)]
     for _ in range(2):
-        for each in sockets:
-            each.sendall(request)
-        for each in sockets:
-            assert each.recv(4096).startswith(b"HTTP/1.1 200 OK")
+        for each in connections:
+            each.request("GET", "/v1/products/prod_1", headers={"Authorization": f"Bearer {KEY}"})
+        for each in connections:
+            assert Answer(each.getresponse()).json["id"] == "prod_1"
     after = emulator.counters()["connections"]
     assert after["peak"] >= 2000 and after["total"] <= before["total"] + 2002
-    for each in sockets:
+    for each in connections:
         # Reset, so that no port is left in TIME-WAIT.
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        each.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         each.close()
 
 
-def test_https_is_served_with_the_certificate_given(tmp_path):
-    issuer = authority(tmp_path)
-    emulator = Client(tmp_path / "emulator.log", certificate_for(tmp_path, issuer, "DNS:localhost"), keys=[KEY])
-    emulator.data({"configurations": [{"id": "bpc_all"}]})
-    port = urllib.parse.urlsplit(emulator.https_url).port
-    trusting = ssl.create_default_context(cafile=issuer[0])
-    connection = http.client.HTTPSConnection("localhost", port, context=trusting, timeout=PATIENCE)
-    session = emulator.session(connection=connection).json
-    assert session["url"].startswith(f"https://localhost:{port}/p/session/")
+def test_https_is_served_with_the_certificate_given(emulator):
+    connection = emulator.connect("https")
+    assert emulator.session(connection=connection).json["url"].startswith(f"{emulator.https_url}/p/session/")
     emulator.fault(count=1, reset="before")
     with pytest.raises(ConnectionResetError):
         emulator.session(connection=connection)
     connection.close()
-    assert emulator.process.stop() == 0
 
 
 def test_a_wrong_command_line_is_refused(tmp_path):
