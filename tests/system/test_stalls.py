@@ -112,6 +112,26 @@ def test_a_consumer_that_is_not_begun_is_an_outage(prepared):
     assert len(said(worker, "waiting for RabbitMQ")) == 1
 
 
+def test_a_consumer_that_is_begun_late_takes_in_what_is_wanted_by_then(prepared):
+    """A whole prefetch was wanted, then PostgreSQL was away: one request goes first."""
+    service = prepared
+
+    def prefetch():
+        return service.bed.rabbitmq.evaluate('[proplists:get_value(prefetch_count, C) || C <- '
+                                             f'rabbit_amqqueue:consumers_all(<<"{service.name}">>)]')
+
+    with service.bed.rabbitmq.stalled(service.name, REQUESTS):
+        worker = service.start_worker(PORTAL_CONCURRENCY=20)
+        wait_until(lambda: said(worker, "RabbitMQ serves") and said(worker, "PostgreSQL serves"), "both to serve")
+        service.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                      "WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        wait_until(lambda: len(said(worker, "PostgreSQL serves")) == 2, "PostgreSQL to serve again")
+        assert not said(worker, "waiting for RabbitMQ")
+    wait_until(lambda: prefetch() == [1], lambda: f"one request to be wanted, and not {prefetch()}")
+    assert service.ask({"team_id": service.some[0], "fresh": True})["outcome"] == "created"
+    wait_until(lambda: sum(prefetch()) == 20, "all to be wanted")
+
+
 # ---- in a cluster ----
 
 @pytest.mark.slow

@@ -98,7 +98,8 @@ static void consumer_reconcile(struct consumer *consumer) {
     if (consumer->state != CONSUMER_SETTLED)
         return;
     unsigned room = consumer_room(consumer, wanted);
-    bool stop = wanted == INTAKE_NONE && consumer->live > 0;
+    bool too_much = wanted == INTAKE_ONE && consumer->granted > 1; /* begun late, when more had been wanted */
+    bool stop = consumer->live > 0 && (wanted == INTAKE_NONE || too_much);
     if ((room == 0 && !stop) || !connection_room(&consumer->connection))
         return;
     if (room > 0)
