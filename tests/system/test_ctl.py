@@ -1,11 +1,15 @@
 """portalctl as a whole: help, wrong use, settings, what can't be reached, rights, colours. The other test_ctl_*.py try its
 commands one by one, with the helpers here."""
 
+import contextlib
 import json
 import os
+import pathlib
 import pty
 import re
 import select
+import signal
+import socket
 import subprocess
 import time
 
@@ -142,7 +146,8 @@ def test_an_unknown_option_is_refused_with_a_hint(command):
     (["sessions", "--team", "-1"], "-1"), (["sessions", "a b"], "a b"), (["dead", "list", "--team", "x"], "x"),
     (["replay", "--rate", "many", "-"], "many"), (["replay", "--concurrency", "0", "-"], "0"),
     (["replay", "--run", "a b", "-"], "a b"), (["status", "--watch=0"], "watch"), (["capture", "r-1"], "--dead"),
-    (["request", "--team", "1", "--reply-to", "q"], "--no-wait"), (["request", "--team", "1", "extra"], "extra"),
+    (["request", "--team", "1", "--reply-to", "q"], "--no-wait"), (["request", "--team", "1", "--no-wait", "--reply-to", ""], "empty"),
+    (["request", "--team", "1", "extra"], "extra"),
     (["request", "--team", "1", "--subscription", "sub_1"], "--flow"), (["capture", "--for", "0"], "--for"),
     (["dead", "drop", "--reason", "", "--since", "1h", "--yes"], "--reason is empty"),
 ])
@@ -180,6 +185,42 @@ def test_what_is_not_there_is_named_with_a_next_step_and_without_a_password(file
     assert status == UNAVAILABLE
     assert "127.0.0.1" in output + errors and "5ecret" not in output + errors
     assert "portalctl check" in errors or arguments == ["status"]
+
+
+@pytest.fixture
+def mute():
+    """A port where connections are taken, and nobody ever answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize("arguments, setting", [
+    (["dead", "list"], "AMQP_URL"), (["request", "--team", "1"], "AMQP_URL"), (["capture"], "AMQP_URL"),
+    (["status", "--watch"], "AMQP_URL"), (["retry", "r-1"], "DATABASE_URL")], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_ctrl_c_ends_a_vain_attempt_to_connect_at_once(service, mute, arguments, setting):
+    url = {"AMQP_URL": f"amqp://127.0.0.1:{mute}/", "DATABASE_URL": f"postgresql://127.0.0.1:{mute}/x"}[setting]
+    connecting = start(service, *arguments, env={setting: url})
+    wait_until(lambda: f"{mute:04X} 01 " in connections(connecting), "the connection")
+    connecting.send_signal(signal.SIGTERM)  # as Ctrl-C, which jobs in the background may not get
+    began = time.monotonic()
+    assert finish(connecting).status == -signal.SIGTERM and time.monotonic() - began < 3, "not only after 10 s"
+
+
+def connections(process):
+    """The process' TCP connections, as the kernel lists them: each with the other end's port and its state."""
+    own = set()
+    for link in pathlib.Path(f"/proc/{process.pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):  # it is closed by now
+            own.add(os.readlink(link))
+    lines = [line.split() for line in open("/proc/net/tcp").read().splitlines()[1:]]
+    return "".join(f"{words[2]} {words[3]} " for words in lines if f"socket:[{words[9]}]" in own)
+
+
+def test_the_time_to_wait_counts_for_the_first_connection_too(service, mute):
+    result = portalctl(service, "request", "--team", "1", "--timeout", "1s", AMQP_URL=f"amqp://127.0.0.1:{mute}/", seconds=8)
+    assert result.status == UNAVAILABLE and "does not answer in time" in result.errors
 
 
 def test_settings_of_the_installed_units_are_found(service, tmp_path):

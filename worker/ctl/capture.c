@@ -59,6 +59,23 @@ static int write_line(struct capture *capture, const struct wire_message *messag
     return 0;
 }
 
+/* Once there is something to record from: a file that is there already is an error, also for the next try. */
+static int open_output(struct capture *capture) {
+    capture->out = stdout;
+    if (!capture->output)
+        return 0;
+    int fd = open(capture->output, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    capture->out = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (capture->out)
+        return 0;
+    int error = errno;
+    if (fd >= 0)
+        (void)close(fd);
+    return ctl_complain(CTL_BAD_FILE,
+                        error == EEXIST ? "It is not overwritten: choose another name, or delete it." : NULL, "%s: %s",
+                        capture->output, strerror(error));
+}
+
 /* ---- from portal.dead ---- */
 
 static int on_letter(const struct letter *letter, void *userdata) {
@@ -73,6 +90,7 @@ static int capture_dead(struct capture *capture, const struct settings *settings
     struct wire wire;
     struct walk walk;
     int status = dead_begin(&wire, &walk, settings, stop);
+    status = status ? status : open_output(capture);
     if (status == 0)
         status = dead_each(&walk, &capture->filter, on_letter, capture);
     wire_close(&wire);
@@ -138,10 +156,8 @@ static int capture_live(struct capture *capture, const struct settings *settings
     int r = wire_open(&wire);
     if (r >= 0)
         r = wire_capture_queue(&wire, QUEUE_MAX, PREFETCH);
-    int status = 0;
-    if (r < 0)
-        status = wire_complain(&wire);
-    else {
+    int status = r < 0 ? wire_complain(&wire) : open_output(capture);
+    if (status == 0) {
         fprintf(stderr, "portalctl: recording; Ctrl-C ends it\n");
         status = record(capture, &wire);
     }
@@ -151,37 +167,20 @@ static int capture_live(struct capture *capture, const struct settings *settings
 
 /* ---- the command ---- */
 
-static int open_output(struct capture *capture) {
-    capture->out = stdout;
-    if (!capture->output)
-        return 0;
-    int fd = open(capture->output, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    capture->out = fd >= 0 ? fdopen(fd, "w") : NULL;
-    if (capture->out)
-        return 0;
-    int error = errno;
-    if (fd >= 0)
-        (void)close(fd);
-    return ctl_complain(CTL_BAD_FILE,
-                        error == EEXIST ? "It is not overwritten: choose another name, or delete it." : NULL, "%s: %s",
-                        capture->output, strerror(error));
-}
-
 static int run(struct capture *capture) {
     static const char *const names[] = {"AMQP_URL", NULL};
     AUTOSETTINGS struct settings settings = {0};
     int status = ctl_settings(&settings, names);
-    status = status ? status : open_output(capture);
     if (status)
         return status;
     int stop = ctl_stop_open();
     status = capture->dead ? capture_dead(capture, &settings, stop) : capture_live(capture, &settings, stop);
     (void)close(stop);
+    if (!capture->out)
+        return status;
     fprintf(stderr, "recorded %" PRIu64 " request%s\n", capture->written, capture->written == 1 ? "" : "s");
     if (capture->output && fclose(capture->out) != 0 && status == 0)
         status = ctl_complain(CTL_FAILED, NULL, "%s: %s", capture->output, strerror(errno));
-    if (capture->output && status && capture->written == 0)
-        (void)unlink(capture->output); /* it would only be in the way of the next try */
     return status;
 }
 

@@ -7,13 +7,25 @@
 
 #include "portalctl.h"
 
-int ctl_stop_open(void) {
+static sigset_t stopping(void) {
     sigset_t signals;
-    if (sigemptyset(&signals) < 0 || sigaddset(&signals, SIGINT) < 0 || sigaddset(&signals, SIGTERM) < 0 ||
-        sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
+    (void)sigemptyset(&signals); /* these can't fail with signals that there are */
+    (void)sigaddset(&signals, SIGINT);
+    (void)sigaddset(&signals, SIGTERM);
+    return signals;
+}
+
+int ctl_stop_open(void) {
+    const sigset_t signals = stopping();
+    if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
         return -errno;
     int stop = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     return stop < 0 ? -errno : stop;
+}
+
+void ctl_stop_ends(bool ends) {
+    const sigset_t signals = stopping();
+    (void)sigprocmask(ends ? SIG_UNBLOCK : SIG_BLOCK, &signals, NULL);
 }
 
 bool ctl_stop_wanted(int stop) {

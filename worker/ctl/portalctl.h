@@ -127,5 +127,8 @@ void ctl_format_span(char text[static CTL_SPAN_SIZE], uint64_t seconds);
 int ctl_stop_open(void);
 bool ctl_stop_wanted(int stop);
 
+/* Lets them end the program again, for a while in which it blocks and nothing is to be put back; or no more. */
+void ctl_stop_ends(bool ends);
+
 /* Waits so many milliseconds, or until stopped; result: whether to go on. */
 bool ctl_stop_sleep(int stop, unsigned milliseconds);

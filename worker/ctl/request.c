@@ -201,6 +201,8 @@ static int run(struct wish *wish, const char *title) {
         free(body);
         return status;
     }
+    if (wish->wait_seconds < settings.broker.connect_seconds)
+        settings.broker.connect_seconds = wish->wait_seconds > 0 ? (uint32_t)wish->wait_seconds : 1;
     if (dialogue_open(&dialogue, &settings.broker, stop, !wish->no_wait) < 0) {
         status = wire_complain(&dialogue.wire);
         free(body);
@@ -311,6 +313,8 @@ static int complete(struct wish *wish, const char *title) {
         return ctl_misused(title, "--subscription is a part of --flow");
     if (wish->subscription && json_object_set_new(flow, "subscription", json_string(wish->subscription)) < 0)
         return ctl_misused(title, "--subscription: has to be text in UTF-8");
+    if (wish->reply_to && !*wish->reply_to)
+        return ctl_misused(title, "--reply-to is empty");
     if (wish->reply_to && !wish->no_wait)
         return ctl_misused(title, "--reply-to goes with --no-wait: else the reply comes here");
     if (wish->wait_seconds > 86400)

@@ -233,6 +233,7 @@ static int converse(struct retry *retry, const struct settings *settings) {
     if (!connection)
         return status;
     retry->connection = connection;
+    retry->stop = ctl_stop_open();
     retry->dialogue.done = on_done;
     retry->dialogue.userdata = retry;
     if (dialogue_open(&retry->dialogue, &settings->broker, retry->stop, false) < 0)
@@ -257,11 +258,12 @@ static int run(struct retry *retry, bool deadline_given) {
         retry->deadline_seconds = settings.portal.deadline_seconds;
     retry->sent = calloc(retry->count + 1, sizeof *retry->sent);
     retry->generation = calloc(retry->count + 1, sizeof *retry->generation);
-    retry->stop = ctl_stop_open();
+    retry->stop = -1;
     status =
         retry->sent && retry->generation ? converse(retry, &settings) : ctl_complain(CTL_FAILED, NULL, "out of memory");
     dialogue_close(&retry->dialogue);
-    (void)close(retry->stop);
+    if (retry->stop >= 0)
+        (void)close(retry->stop);
     free(retry->sent);
     free(retry->generation);
     return status;

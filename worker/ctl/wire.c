@@ -117,6 +117,9 @@ int wire_open(struct wire *wire) {
     while (wire->settings->urls[count])
         count++;
     wire->hopeless = wire->denied = wire->stranger = false;
+    bool first = wire->stop >= 0 && !wire->ever; /* nothing is begun yet */
+    if (first)
+        ctl_stop_ends(true);
     for (unsigned i = 0; i < count; i++) {
         r = open_url(wire, wire->settings->urls[wire->url % count]);
         if (r >= 0) {
@@ -125,6 +128,8 @@ int wire_open(struct wire *wire) {
         }
         wire->url++;
     }
+    if (first)
+        ctl_stop_ends(false);
     return r;
 }
 
