@@ -6,6 +6,7 @@ import pathlib
 import secrets
 import signal
 import subprocess
+import time
 
 from bed.process import Process, environment, free_port, wait_until
 
@@ -100,11 +101,13 @@ class RabbitMQ:
     def evaluate(self, expression):
         """Evaluates Erlang inside the node; the result as JSON would have it (texts are binaries, no tuples)."""
         code = f"R = begin {expression} end, io:put_chars([rabbit_json:encode(R), 10]), done.\n"
-        for _ in range(5):
+        for _ in range(20):
             output = self._erl_call(code)
-            # Now and then the node turns a caller away whose like has just left; nothing was evaluated then.
+            # Now and then the node turns a caller away whose like has just left; nothing was evaluated then. A busy one
+            # needs a moment to notice.
             if "failed to connect" not in output or not self.process.alive():
                 break
+            time.sleep(0.05)
         value, _, verdict = output.rpartition("\n")
         if verdict != "{ok, done}":
             raise ErlangError(f"{expression}: {output}")
