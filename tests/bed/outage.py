@@ -14,6 +14,21 @@ from bed.service import REQUESTS
 RESUME_SECONDS = 6
 
 
+def prepare(service, teams=20):
+    """So many teams, in `service.some`, their product, and a configuration that the emulator has as data: when it is
+    restarted it forgets what workers made."""
+    service.emulator.product()
+    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
+    service.some = service.teams(teams)
+
+
+def warm_up(service, **settings):
+    """A worker, also in `service.worker`, that has served a request."""
+    service.worker = service.start_worker(**settings)
+    assert service.ask({"team_id": service.some[0], "fresh": True})["outcome"] == "created"
+    return service.worker
+
+
 def waiting(service):
     """Requests that nobody has in hand, and consumers of the queue, as its leader knows them. A consumer that was
     cancelled counts no more; in what AMQP says it does, as long as it has requests in hand."""

@@ -7,7 +7,8 @@ import time
 import pika
 import pytest
 
-from bed.outage import Usage, absorb, check_all_served, said, send, wait_first_reply, wait_intake_closed, waiting
+from bed.outage import (Usage, absorb, check_all_served, prepare, said, send, wait_first_reply, wait_intake_closed,
+                        waiting, warm_up)
 from bed.process import SANITIZED, wait_until
 from bed.rabbitmq import ErlangError
 from bed.service import REPLIES, REQUESTS
@@ -15,12 +16,8 @@ from bed.service import REPLIES, REQUESTS
 
 @pytest.fixture
 def serving(service):
-    service.emulator.product()
-    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
-    service.some = service.teams(20)
-    service.worker = service.start_worker(PORTAL_CONCURRENCY=16, PORTAL_REPLIES_MAX_LENGTH=10,
-                                          PORTAL_DRAIN_SECONDS=3)
-    assert service.ask({"team_id": service.some[0], "fresh": True})["outcome"] == "created"
+    prepare(service)
+    warm_up(service, PORTAL_CONCURRENCY=16, PORTAL_REPLIES_MAX_LENGTH=10, PORTAL_DRAIN_SECONDS=3)
     return service
 
 

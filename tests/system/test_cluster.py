@@ -7,7 +7,7 @@ import pytest
 
 from bed import Bed
 from bed.cluster import ClusterBed, Standby
-from bed.outage import absorb, check_all_served, said, send, wait_first_reply
+from bed.outage import absorb, check_all_served, prepare, said, send, wait_first_reply, warm_up
 from bed.process import wait_until
 from bed.service import REQUESTS
 
@@ -25,14 +25,10 @@ def cluster():
         yield bed
 
 
-def prepare(service, **settings):
-    service.emulator.product()
-    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
+def begin(service):
+    prepare(service)
     service.emulator.fault("/v1/billing_portal/sessions", **SLOWLY)
-    service.some = service.teams(50)
-    service.worker = service.start_worker(**settings)
-    assert service.ask({"team_id": service.some[0], "fresh": True})["outcome"] == "created"
-    return service
+    warm_up(service)
 
 
 @pytest.fixture
@@ -40,7 +36,7 @@ def drained(cluster, request):
     """A worker in mid-drain."""
     service = cluster.service(tapped=True)
     request.node.service = service
-    prepare(service)
+    begin(service)
     service.sent = send(service, 2000, service.some)
     wait_until(lambda: (service.poll(), len(service.replies) > 200)[1], "part of the replies", every=0.005)
     yield service
@@ -86,7 +82,8 @@ def replicated(request):
         service.database_url = standby.both(service.name, "portal", bed.database_password)
         service.standby = standby
         try:
-            yield prepare(service)
+            begin(service)
+            yield service
             service.end()
         finally:
             service.kill()

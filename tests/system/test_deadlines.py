@@ -6,7 +6,7 @@ import time
 import pytest
 
 from bed.emulator import CONFIGURATIONS, SESSIONS
-from bed.outage import send, wait_intake_closed, waiting
+from bed.outage import prepare, send, wait_intake_closed, waiting, warm_up
 from bed.process import wait_until
 from bed.service import REQUESTS
 
@@ -17,11 +17,8 @@ def after(seconds):
 
 @pytest.fixture
 def serving(service):
-    service.emulator.product()
-    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
-    service.some = service.teams(20)
-    service.worker = service.start_worker(PORTAL_CONCURRENCY=32)
-    assert service.ask({"team_id": service.some[0], "fresh": True})["outcome"] == "created"
+    prepare(service)
+    warm_up(service, PORTAL_CONCURRENCY=32)
     return service
 
 

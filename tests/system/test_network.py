@@ -5,7 +5,7 @@ import time
 import pytest
 
 from bed.netns import SERVERS, Network, NotAllowed
-from bed.outage import RESUME_SECONDS, Usage, absorb, check_all_served, said, send, wait_first_reply, waiting
+from bed.outage import RESUME_SECONDS, Usage, absorb, check_all_served, prepare, said, send, wait_first_reply, waiting
 from bed.process import SANITIZED, wait_until
 
 NAMES = {"rabbitmq": "RabbitMQ", "postgres": "PostgreSQL", "stripe": "Stripe"}
@@ -15,10 +15,8 @@ NAMES = {"rabbitmq": "RabbitMQ", "postgres": "PostgreSQL", "stripe": "Stripe"}
 def network(service):
     try:
         with Network(service.directory) as network:
-            service.emulator.product()
-            service.emulator.data({"configurations": [{"id": "bpc_given"}]})
+            prepare(service)
             service.emulator.fault("/v1/billing_portal/sessions", delay_ms={"uniform": [1, 200]})
-            service.some = service.teams(20)
             service.worker = network.start_worker(service, PORTAL_CONCURRENCY=64)
             service.network = network
             assert service.ask({"team_id": service.some[0], "fresh": True})["outcome"] == "created"

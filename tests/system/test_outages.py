@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from bed.outage import (RESUME_SECONDS, Usage, absorb, check_all_served, password, said, send, wait_first_reply,
-                        wait_intake_closed, wait_queues, waiting)
+from bed.outage import (RESUME_SECONDS, Usage, absorb, check_all_served, password, prepare, said, send,
+                        wait_first_reply, wait_intake_closed, wait_queues, waiting, warm_up)
 from bed.process import SANITIZED, wait_until
 from bed.service import REQUESTS
 
@@ -17,12 +17,8 @@ CPU_A_MINUTE = 0.3
 @pytest.fixture
 def serving(service):
     """A worker that has served a request, and teams to ask for."""
-    service.emulator.product()
-    # A restarted emulator knows what it was given, not what the worker made.
-    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
-    service.some = service.teams(20)
-    service.worker = service.start_worker(PORTAL_CONCURRENCY=CONCURRENCY)
-    assert service.ask({"team_id": service.some[0], "fresh": True})["outcome"] == "created"
+    prepare(service)
+    warm_up(service, PORTAL_CONCURRENCY=CONCURRENCY)
     return service
 
 
@@ -129,13 +125,10 @@ def test_sessions_fail_while_reads_do_not(serving):
 
 
 def test_what_is_in_hand_too_long_is_given_back(service):
-    service.emulator.product()
-    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
-    teams = service.teams(5)
-    worker = service.worker = service.start_worker(PORTAL_CONCURRENCY=20, PORTAL_HOLD_SECONDS=3)
-    assert service.ask({"team_id": teams[0], "fresh": True})["outcome"] == "created"
+    prepare(service, teams=5)
+    worker = warm_up(service, PORTAL_CONCURRENCY=20, PORTAL_HOLD_SECONDS=3)
     service.emulator.kill()
-    sent = send(service, 50, teams)
+    sent = send(service, 50, service.some)
     assert wait_intake_closed(service) == 30, "20 are in hand"
     wait_until(lambda: waiting(service)[0] == 50, "all to be back in the queue")
     assert said(worker, "20 requests were given back")
@@ -166,13 +159,10 @@ def fill_disk(service):
 @pytest.mark.parametrize("begin", [fail_sessions, fill_disk])
 def test_in_half_an_outage_a_read_that_serves_lets_in_one_and_not_all(service, begin):
     """What was given back does not come again as a whole, to be held and given back again."""
-    service.emulator.product()
-    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
-    teams = service.teams(5)
-    worker = service.worker = service.start_worker(PORTAL_CONCURRENCY=20, PORTAL_HOLD_SECONDS=3)
-    assert service.ask({"team_id": teams[0], "fresh": True})["outcome"] == "created"
+    prepare(service, teams=5)
+    worker = warm_up(service, PORTAL_CONCURRENCY=20, PORTAL_HOLD_SECONDS=3)
     end = begin(service)
-    sent = send(service, 50, teams)
+    sent = send(service, 50, service.some)
     wait_until(lambda: said(worker, "requests were given back"), "the first ones to be given back")
     most, ends = 0, time.monotonic() + 5
     while time.monotonic() < ends:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from bed.emulator import SESSIONS
-from bed.outage import check_all_served, said, send
+from bed.outage import check_all_served, prepare, said, send
 from bed.process import wait_until
 from bed.service import REQUESTS
 
@@ -36,9 +36,7 @@ def by_second(service, path=SESSIONS):
 @pytest.fixture
 def fleet(service):
     """So many workers, each of which has the configuration."""
-    service.emulator.product()
-    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
-    service.some = service.teams(200)
+    prepare(service, teams=200)
 
     def start(count, **settings):
         settings = {"STRIPE_RATE_LIMIT": LIMIT, **settings}

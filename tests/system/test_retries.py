@@ -5,7 +5,7 @@ import time
 import pytest
 
 from bed.emulator import SESSIONS
-from bed.outage import check_all_served, said, send
+from bed.outage import check_all_served, prepare, said, send, warm_up
 from bed.process import wait_until
 from bed.service import REQUESTS
 
@@ -13,11 +13,8 @@ from bed.service import REQUESTS
 @pytest.fixture
 def quick(service):
     """A worker with short time-outs that knows its configuration."""
-    service.emulator.product()
-    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
-    service.some = service.teams(20)
-    service.worker = service.start_worker(STRIPE_ANSWER_TIMEOUT_MS=400, STRIPE_TIMEOUT_MS=1500, STRIPE_MAX_RETRIES=3)
-    assert service.ask({"team_id": service.some[0], "fresh": True})["outcome"] == "created"
+    prepare(service)
+    warm_up(service, STRIPE_ANSWER_TIMEOUT_MS=400, STRIPE_TIMEOUT_MS=1500, STRIPE_MAX_RETRIES=3)
     service.before = len(service.emulator.session_calls())
     return service
 

@@ -6,17 +6,14 @@ import time
 import pytest
 
 from bed.emulator import CONFIGURATIONS, SESSIONS
-from bed.outage import check_all_served, said, send, waiting
+from bed.outage import check_all_served, prepare, said, send, waiting, warm_up
 from bed.process import wait_until
 
 
 @pytest.fixture
 def serving(service):
-    service.emulator.product()
-    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
-    service.some = service.teams(20)
-    service.worker = service.start_worker(PORTAL_CONCURRENCY=20, PORTAL_DRAIN_SECONDS=3)
-    assert service.ask({"team_id": service.some[0], "fresh": True})["outcome"] == "created"
+    prepare(service)
+    warm_up(service, PORTAL_CONCURRENCY=20, PORTAL_DRAIN_SECONDS=3)
     return service
 
 
@@ -148,9 +145,7 @@ def test_a_worker_that_never_reached_its_servers_ends_at_once(service):
 
 
 def test_the_drain_may_take_no_time(service):
-    service.emulator.product()
-    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
-    service.some = service.teams(20)
+    prepare(service)
     service.worker = service.start_worker(PORTAL_CONCURRENCY=20, PORTAL_DRAIN_SECONDS=0)
     service.declare()
     service.emulator.fault(SESSIONS, hang=True)

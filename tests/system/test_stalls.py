@@ -5,7 +5,7 @@ import time
 import pytest
 
 from bed.cluster import ClusterBed
-from bed.outage import Usage, check_all_served, said, send, wait_intake_closed
+from bed.outage import Usage, check_all_served, prepare, said, send, wait_intake_closed
 from bed.process import SANITIZED, wait_until
 from bed.service import REPLIES, REQUESTS
 
@@ -15,9 +15,7 @@ STALL_SECONDS = 40  # the worker's patience is 10
 
 @pytest.fixture
 def prepared(service):
-    service.emulator.product()
-    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
-    service.some = service.teams(20)
+    prepare(service)
     service.declare()
     return service
 
@@ -141,10 +139,8 @@ def test_a_cluster_that_loses_its_majority_in_mid_drain(request):
     with ClusterBed(partition_handling="ignore") as bed:
         service = request.node.service = bed.service()
         service.amqp_url = bed.rabbitmq.keeper.url(service.name, "portal", bed.worker_password)
-        service.emulator.product()
-        service.emulator.data({"configurations": [{"id": "bpc_given"}]})
+        prepare(service)
         service.emulator.fault("/v1/billing_portal/sessions", delay_ms={"uniform": [50, 600]})
-        service.some = service.teams(20)
         worker = service.start_worker(PORTAL_CONCURRENCY=64)
         use(service, REPLIES)
         sent = send(service, 100, service.some)

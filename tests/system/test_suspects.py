@@ -5,16 +5,14 @@ import collections
 import pytest
 
 from bed.crash import MARKER, Supervisor
-from bed.outage import said, waiting
+from bed.outage import prepare, said, waiting
 from bed.process import wait_until
 from bed.service import DEAD, REQUESTS
 
 
 @pytest.fixture
 def ready(service):
-    service.emulator.product()
-    service.emulator.data({"configurations": [{"id": "bpc_given"}]})
-    service.some = service.teams(20)
+    prepare(service)
     service.declare()
     return service
 
