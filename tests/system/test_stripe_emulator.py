@@ -235,20 +235,21 @@ def test_a_portal_page_expires_and_a_data_file_is_read(tmp_path):
 # --- configurations ---
 
 
+REASONS = ["too_expensive", "missing_features", "switched_service", "unused", "other"]
+
+
 def test_a_configuration_says_all_that_it_was_told(emulator):
-    made = emulator.configuration({**FEATURES, "metadata[portal]": "x", "name": "Mine",
-                                          "login_page[enabled]": "true",
-                                          "features[subscription_update][schedule_at_period_end][conditions][0][type]":
-                                              "shortening_interval",
-                                          "expand[]": "features.subscription_update.products"}).json
+    made = emulator.configuration({
+        **FEATURES, "metadata[portal]": "x", "name": "Mine", "login_page[enabled]": "true",
+        "features[subscription_update][schedule_at_period_end][conditions][0][type]": "shortening_interval",
+        "expand[]": "features.subscription_update.products"}).json
     assert re.fullmatch(r"bpc_1\w{23}", made["id"])
     assert made["features"] == {
         "customer_update": {"allowed_updates": [], "enabled": False},
         "invoice_history": {"enabled": False},
         "payment_method_update": {"enabled": True},
-        "subscription_cancel": {"cancellation_reason": {"enabled": True, "options": [
-            "too_expensive", "missing_features", "switched_service", "unused", "other"]},
-                                "enabled": True, "mode": "at_period_end", "proration_behavior": "none"},
+        "subscription_cancel": {"cancellation_reason": {"enabled": True, "options": REASONS}, "enabled": True,
+                                "mode": "at_period_end", "proration_behavior": "none"},
         "subscription_pause": {"enabled": False},
         "subscription_update": {"default_allowed_updates": ["price", "quantity", "promotion_code"], "enabled": True,
                                 "products": [{"product": "prod_1", "prices": ["price_1", "price_2"],
