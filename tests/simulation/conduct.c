@@ -79,6 +79,17 @@ static void check_key(struct world *world, const struct stripe_exchange *exchang
         violate(world, message, "a key that is used up is not asked again", "%s", key);
 }
 
+/* As long as nothing goes wrong, which may last longer than a lease. */
+static void check_lease(const struct worker *worker, const char *key) {
+    struct world *world = worker->world;
+    char prefix[64];
+    (void)snprintf(prefix, sizeof prefix, "portal:%s:configuration:", world->scenario->settings.account);
+    if (world->scenario->fault_count == 0 && strncmp(key, prefix, strlen(prefix)) == 0 &&
+        !tables_holds_lease(world, key + strlen(prefix), worker->name))
+        violate(world, NULL, "a configuration is made by one worker at a time", "%s has no lease for %s", worker->name,
+                key);
+}
+
 /* Between a key that is used up and the next Stripe is asked what there is. */
 static void check_configuration_key(struct worker *worker, const struct stripe_exchange *exchange) {
     const char *key = exchange->idempotency_key;
@@ -87,6 +98,8 @@ static void check_configuration_key(struct worker *worker, const struct stripe_e
     else if (key && worker->used_up == hash_bytes(key, strlen(key)))
         violate(worker->world, NULL, "a key that is used up is not asked again", "%s", key);
     worker->used_up = 0;
+    if (key)
+        check_lease(worker, key);
 }
 
 static void check_deadline(struct world *world, const struct stripe_exchange *exchange) {
@@ -165,8 +178,20 @@ void promise_call(struct world *world, struct worker *worker, const struct strip
 
 /* ---- the database ---- */
 
+/* The shape is what the request resolved to when it was looked up, not only what it asks for. */
+static void check_shape(struct world *world, const struct save_row *row, const struct message *message) {
+    static const char *const promise = "a session is shared and reused within one shape";
+    const struct job *job = OWNER(row, const struct job, save);
+    if (strcmp(row->customer, job->load.team.customer) != 0)
+        violate(world, message, promise, "it is %s's, the team is %s", row->customer, job->load.team.customer);
+    else if (strcmp(row->configuration, job->configuration) != 0)
+        violate(world, message, promise, "it has %s instead of %s", row->configuration, job->configuration);
+}
+
 static void check_kept(struct world *world, const struct save_row *row) {
     const struct message *message = message_of_job(OWNER(row, const struct job, save));
+    if (row->session_id)
+        check_shape(world, row, message);
     uint64_t deadline = message_deadline(world, message);
     if (row->generation == 0)
         violate(world, message, "a generation begins with 1", "%s", row->request_id);

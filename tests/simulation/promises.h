@@ -19,6 +19,8 @@ bool stripe_key_is_used_up(struct world *world, const char *key);
 unsigned stripe_told_used_up(struct world *world, const char *key, uint64_t asker);
 /* The delivery on whose behalf a session is asked for, as a number; 0: no session is. */
 uint64_t conduct_asker(const struct stripe_exchange *exchange);
+/* Whether a worker has the lease of the configuration that an idempotency key, from the scope on, is about. */
+bool tables_holds_lease(const struct world *world, const char *key, const char *worker);
 /* The mark in the metadata of a configuration; "" if it has none. */
 const char *stripe_mark(const struct world *world, unsigned configuration);
 /* Active configurations that workers made, with this mark in their metadata. */

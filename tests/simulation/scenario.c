@@ -241,6 +241,7 @@ static const enum fault_kind pairs[][2] = {
     {FAULT_PUBLISHER_LOST, FAULT_REPLIES_FULL},
     {FAULT_CONFIGURATION_GONE, FAULT_PRODUCT_CHANGES},
     {FAULT_STALL, FAULT_CONSUMER_LOST},
+    {FAULT_TEAM_CHANGES, FAULT_STRIPE_SLOW},
 };
 
 /* Result: how many kinds of trouble there are; 0: a calm world. */

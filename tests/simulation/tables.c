@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "promises.h"
 #include "world.h"
 
 enum { BUCKETS = 256, TOKENS_MAX = 8, CONFIGURATIONS_MAX = 32 };
@@ -262,6 +263,19 @@ static void tell_configuration(const struct world *world, const struct configura
     told->managed = row->managed;
     told->forgotten = row->forgotten;
     told->checked_ago = row->has_id ? (world_wall(world) - row->checked_at) / SECOND_US : 0;
+}
+
+/* Rows are keyed "account/mode/scope", calls "scope:forgotten:n". */
+bool tables_holds_lease(const struct world *world, const char *key, const char *worker) {
+    const struct database *database = world->database;
+    for (unsigned i = 0; i < database->configuration_count; i++) {
+        const struct configuration_table_row *row = &database->configurations[i];
+        const char *scope = strchr(strchr(row->key, '/') + 1, '/') + 1;
+        size_t length = strlen(scope);
+        if (strncmp(key, scope, length) == 0 && key[length] == ':')
+            return strcmp(row->leased_by, worker) == 0 && row->leased_until > world_wall(world);
+    }
+    return false;
 }
 
 static void row_lease(struct world *world, const struct statement *statement, struct configuration_row *told) {
