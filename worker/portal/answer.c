@@ -240,8 +240,8 @@ static int put_url(json_t *reply, const char *url) {
 }
 
 char *answer_reply(const struct answer *answer, const char *request_id, uint32_t generation) {
-    json_t *reply = json_pack("{s:s? s:o?}", "request_id", request_id && *request_id ? request_id : NULL, "generation",
-                              generation > 0 ? json_integer((json_int_t)generation) : NULL);
+    json_t *reply = json_pack(generation > 0 ? "{s:s? s:I}" : "{s:s? s:n}", "request_id",
+                              request_id && *request_id ? request_id : NULL, "generation", (json_int_t)generation);
     char *text = NULL;
     if (reply && json_object_update(reply, answer->json) == 0 && (!answer->url || put_url(reply, answer->url) == 0))
         text = json_text_write(reply, JSON_COMPACT);
