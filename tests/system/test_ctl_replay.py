@@ -259,6 +259,9 @@ def test_a_dry_run_sends_nothing_and_says_what_would_be_refused(service, tmp_pat
     assert result.status == DONE and "3 requests would be sent; the worker would refuse 2 of them" in result.output
     assert re.search(r"a.jsonl:2: invalid_request: .*JSON", result.output)
     assert re.search(r"a.jsonl:3: invalid_request: team_id", result.output)
+    first, second, whole = portalctl(service, "replay", "--dry-run", "--json", path).lines
+    assert (first["line"], first["code"], second["line"]) == (2, "invalid_request", 3) and "team_id" in second["message"]
+    assert whole == {"summary": {"dry_run": True, "requests": 3, "refused": 2}}
     assert service.queue_depth(REQUESTS) == 0
 
 

@@ -29,7 +29,7 @@ static void help(FILE *out) {
           "  --timeout SPAN    how long to wait for each reply; default 2m\n"
           "  --from N          begin with line N of the first file\n"
           "  --run NAME        what {run} in the lines stands for; default: new for each run\n"
-          "  --json            a line of JSON for each reply, and one that sums up\n"
+          "  --json            a line of JSON for each reply (or refusal), and one that sums up\n"
           "  --show-url        with --json: do not redact the portal URLs\n\n"
           "A user_id in the properties is sent as the user in AMQP_URL, the only one RabbitMQ takes.\n\n"
           "Examples:\n"
@@ -220,6 +220,34 @@ static int judge_line(const struct replay *replay, const struct replay_line *lin
     return r;
 }
 
+static void tell_refusal(const struct replay *replay, const struct request_problem *problem) {
+    const struct reader *reader = &replay->reader;
+    if (replay->options.json) {
+        json_t *line = json_pack("{ss sI ss ss}", "file", reader->name, "line", (json_int_t)reader->line, "code",
+                                 problem->code, "message", problem->message);
+        (void)print_json(stdout, line);
+        json_decref(line);
+        return;
+    }
+    printf("%s:%zu: %s: ", reader->name, reader->line, problem->code);
+    ctl_write_text(stdout, problem->message);
+    putchar('\n');
+}
+
+static void tell_dry_run(const struct replay *replay, uint64_t count, uint64_t bad) {
+    if (replay->options.json) {
+        json_t *whole = json_pack("{s{sb sI sI}}", "summary", "dry_run", true, "requests", (json_int_t)count, "refused",
+                                  (json_int_t)bad);
+        (void)print_json(stdout, whole);
+        json_decref(whole);
+        return;
+    }
+    printf("%" PRIu64 " request%s would be sent", count, count == 1 ? "" : "s");
+    if (bad > 0)
+        printf("; the worker would refuse %" PRIu64 " of them", bad);
+    putchar('\n');
+}
+
 static int dry_run(struct replay *replay) {
     struct replay_line line;
     uint64_t count = 0;
@@ -229,12 +257,9 @@ static int dry_run(struct replay *replay) {
     replay->dialogue.wire.stop = -1;
     while ((r = replay_read(replay, true, &line)) > 0) {
         struct request_problem problem;
-        int verdict = judge_line(replay, &line, &problem);
         count++;
-        if (verdict == -EINVAL) {
-            printf("%s:%zu: %s: ", replay->reader.name, replay->reader.line, problem.code);
-            ctl_write_text(stdout, problem.message);
-            putchar('\n');
+        if (judge_line(replay, &line, &problem) == -EINVAL) {
+            tell_refusal(replay, &problem);
             bad++;
         }
         replay_line_clear(&line);
@@ -242,10 +267,7 @@ static int dry_run(struct replay *replay) {
     replay_line_clear(&line);
     if (r < 0)
         return replay->status;
-    printf("%" PRIu64 " request%s would be sent", count, count == 1 ? "" : "s");
-    if (bad > 0)
-        printf("; the worker would refuse %" PRIu64 " of them", bad);
-    putchar('\n');
+    tell_dry_run(replay, count, bad);
     return CTL_DONE;
 }
 
