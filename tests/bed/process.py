@@ -18,6 +18,9 @@ SANITIZED = bool(os.environ.get("SANITIZE"))
 # A test that waits for something gives up after this long; generous, as the machine may be busy with two runs.
 PATIENCE = float(os.environ.get("PORTAL_TEST_PATIENCE", "30"))
 
+# Before a command: the kernel SIGKILLs it when the thread that started it ends.
+WITH_US = ["setpriv", "--pdeathsig", "KILL"]
+
 
 class Impatience(AssertionError):
     """What was waited for did not come."""
@@ -70,8 +73,8 @@ class Process:
     """
 
     def __init__(self, argv, log, env=None, user=None, cwd="/"):
-        # setpriv changes the user first and asks for the signal then, as the kernel forgets it on such a change.
-        become = ["setpriv", "--pdeathsig", "KILL"]
+        # It changes the user first and asks for the signal then, as the kernel forgets it on such a change.
+        become = WITH_US[:]
         if user is not None and os.geteuid() == 0:
             account = pwd.getpwnam(user)
             become += [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups"]

@@ -13,7 +13,7 @@ import threading
 import pytest
 
 from bed import Emulator
-from bed.process import BUILD, PATIENCE, ROOT, environment, wait_until
+from bed.process import BUILD, PATIENCE, ROOT, WITH_US, environment, wait_until
 
 TWO_BEDS = """
 import sys
@@ -95,10 +95,9 @@ def folder():
 
 
 def start(what, directory, **settings):
-    return subprocess.Popen([sys.executable, "-m", "bed.demo", what], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env=environment(
-                                TMPDIR=directory, PYTHONPATH=ROOT / "tests", BUILD=BUILD, PYTHONDONTWRITEBYTECODE=1,
-                                **settings))
+    settings = environment(TMPDIR=directory, PYTHONPATH=ROOT / "tests", BUILD=BUILD, PYTHONDONTWRITEBYTECODE=1, **settings)
+    return subprocess.Popen([*WITH_US, sys.executable, "-m", "bed.demo", what], cwd=ROOT, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=settings)
 
 
 def test_the_demo_shows_a_session_a_redirect_and_a_failure_and_leaves_nothing():

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from bed.process import BUILD, PATIENCE, ROOT, environment, wait_until
+from bed.process import BUILD, PATIENCE, ROOT, WITH_US, environment, wait_until
 from bed.worker import run
 
 COMMANDS = [["status"], ["check"], ["sessions"], ["retry"], ["dead"], ["dead", "list"], ["dead", "show"], ["dead", "requeue"],
@@ -55,8 +55,8 @@ def portalctl(service, *arguments, seconds=PATIENCE, **changes):
 def start(service, *arguments, env=None, **options):
     """Starts it, with more in the environment where wanted; output and errors are pipes unless told otherwise."""
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen([BUILD / "portalctl", *map(str, arguments)], env=environment(**service.settings(**(env or {}))),
-                            text=True, cwd="/", **streams)
+    return subprocess.Popen([*WITH_US, BUILD / "portalctl", *map(str, arguments)], text=True, cwd="/",
+                            env=environment(**service.settings(**(env or {}))), **streams)
 
 
 def finish(process, seconds=PATIENCE):
