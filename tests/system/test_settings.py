@@ -1,9 +1,12 @@
 """Settings: wrong ones end the start with every error at once, --check tries each connection."""
 
+import os
 import re
+import subprocess
 
 import pytest
 
+from bed.process import BUILD, PATIENCE, environment
 from bed.worker import run
 
 REQUIRED = ["AMQP_URL", "DATABASE_URL", "STRIPE_SECRET_KEY", "BASE_URL"]
@@ -135,6 +138,24 @@ def test_help_and_version(program):
     assert (status, errors) == (0, "") and "Usage: " in output
     status, output, errors = run({}, "--version", program=program)
     assert (status, errors) == (0, "") and output.startswith(program) and output.count("\n") == 1
+
+
+def test_what_could_not_be_written_is_no_success():
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([BUILD / "portal-worker", "--help"], env=environment(), stdout=full).returncode == 1
+
+
+def test_a_worker_without_standard_streams_gives_their_places_to_nothing_else(service):
+    service.emulator.product()
+    service.declare()
+    command = ["bash", "-c", 'exec "$0" <&- >&- 2>&-', BUILD / "portal-worker"]
+    worker = subprocess.Popen(command, env=environment(**service.settings()))
+    try:
+        assert service.ask({"team_id": service.team()})["outcome"] == "created"
+        assert [os.readlink(f"/proc/{worker.pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+    finally:
+        worker.terminate()
+        assert worker.wait(PATIENCE) == 0
 
 
 def test_help_lists_every_setting():

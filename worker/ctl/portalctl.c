@@ -2,12 +2,13 @@
 #include "portalctl.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <locale.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "daemon/streams.h"
 
 static const struct command commands[] = {
     {"status", "portalctl status", "what the workers do, what is queued, what is paused and why", ctl_status},
@@ -77,19 +78,10 @@ static int finish(int status) {
     return ctl_complain(CTL_FAILED, NULL, "standard output: %s", errno ? strerror(errno) : "not all could be written");
 }
 
-/* A standard stream that is closed becomes one that can't be used: else the next socket or file to be opened would get
- * its number, and what is printed. */
-static bool keep_streams(void) {
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
-            return false;
-    return true;
-}
-
 int main(int argc, char **argv) {
     static char name[] = "portalctl";
     struct sigaction ignore = {.sa_handler = SIG_IGN};
-    if (!keep_streams())
+    if (!streams_keep())
         return CTL_FAILED;
     (void)sigaction(SIGPIPE, &ignore, NULL);
     (void)setlocale(LC_CTYPE, "C.UTF-8");

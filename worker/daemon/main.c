@@ -17,6 +17,7 @@
 #include "daemon/messages.h"
 #include "daemon/service.h"
 #include "daemon/settings.h"
+#include "daemon/streams.h"
 
 enum { CHECK_ERROR_MAX = 512 };
 
@@ -146,10 +147,11 @@ static bool is_alone(void) {
     return threads == 1;
 }
 
-/* A thread that connects or looks up a name can't be stopped. The libraries' exit handlers would take away what it
- * works with, and it would crash (seen). */
+/* What was printed is there only once it could be written. And a thread that connects or looks up a name can't be
+ * stopped: the libraries' exit handlers would take away what it works with, and it would crash (seen). */
 static int leave(int status) {
-    (void)fflush(NULL);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == EXIT_SUCCESS)
+        status = EXIT_FAILURE;
     if (!is_alone())
         _exit(status);
     return status;
@@ -165,6 +167,8 @@ int main(int argc, char *argv[]) {
     };
     bool only_check = false;
     int option;
+    if (!streams_keep())
+        return EXIT_FAILURE;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case OPTION_CHECK:
@@ -172,10 +176,10 @@ int main(int argc, char *argv[]) {
             break;
         case OPTION_HELP:
             help();
-            return EXIT_SUCCESS;
+            return leave(EXIT_SUCCESS);
         case OPTION_VERSION:
             (void)puts("portal-worker " PORTAL_VERSION);
-            return EXIT_SUCCESS;
+            return leave(EXIT_SUCCESS);
         default:
             (void)fputs("Try \"portal-worker --help\".\n", stderr);
             return EX_USAGE;
