@@ -188,8 +188,19 @@ static void check_shape(struct world *world, const struct save_row *row, const s
         violate(world, message, promise, "it has %s instead of %s", row->configuration, job->configuration);
 }
 
+/* In a compact JSON text; where there is a value. */
+static bool says(const char *json, const char *name, const char *value) {
+    char member[128];
+    (void)snprintf(member, sizeof member, "\"%s\":\"%s\"", name, value ? value : "");
+    return !value || strstr(json, member);
+}
+
 static void check_kept(struct world *world, const struct save_row *row) {
     const struct message *message = message_of_job(OWNER(row, const struct job, save));
+    if (!says(row->answer, "outcome", row->outcome) || !says(row->answer, "code", row->code) ||
+        !says(row->answer, "id", row->session_id))
+        violate(world, message, "the answer that is kept is the one that is given", "%s %s %s: %s", row->outcome,
+                row->code ? row->code : "", row->session_id ? row->session_id : "", row->answer);
     if (row->session_id)
         check_shape(world, row, message);
     uint64_t deadline = message_deadline(world, message);
