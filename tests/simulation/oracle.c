@@ -9,6 +9,16 @@ bool oracle_is_owed_reply(const struct message *message) {
     return message->plan->reply != REPLY_FORBIDDEN;
 }
 
+bool oracle_is_dead_lettered(enum code code) {
+    return BIT(code) & (BIT(CODE_INVALID_REQUEST) | BIT(CODE_FORBIDDEN_SENDER) | BIT(CODE_STRIPE_UNAVAILABLE) |
+                        BIT(CODE_INTERNAL_ERROR) | BIT(CODE_POISONOUS));
+}
+
+bool oracle_is_stored(enum code code) {
+    return !(BIT(code) & (BIT(CODE_INVALID_REQUEST) | BIT(CODE_FORBIDDEN_SENDER) | BIT(CODE_REQUEST_CONFLICT) |
+                          BIT(CODE_INTERNAL_ERROR) | BIT(CODE_POISONOUS)));
+}
+
 /* The team that is asked for; 0: none. */
 static unsigned team_of(const struct scenario *scenario, const struct ask *ask) {
     if (ask->user == 0)

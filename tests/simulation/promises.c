@@ -241,9 +241,9 @@ static void check_reply(struct world *world, struct parcel *parcel, const struct
     world->statistics->outcomes[reply.outcome]++;
     if (!(oracle_codes(world, message) & (UINT32_C(1) << reply.code)))
         violate(world, message, "a request is answered as the contract says", "%.400s", publication->body);
-    if (code_is_stored(reply.code) && reply.generation == 0)
+    if (oracle_is_stored(reply.code) && reply.generation == 0)
         violate(world, message, "a reply is worded as the contract says", "no generation: %.300s", publication->body);
-    else if (code_is_stored(reply.code) && !is_committed(world, message, reply.generation, reply.session, reply.code))
+    else if (oracle_is_stored(reply.code) && !is_committed(world, message, reply.generation, reply.session, reply.code))
         violate(world, message, "an answer is committed before it is replied", "generation %u", reply.generation);
     if (reply.code == CODE_DEADLINE_EXCEEDED)
         check_deadline(world, message);
@@ -295,10 +295,10 @@ static const char *missing_for_acknowledgement(const struct world *world, const 
         return parcel->letter == OWED_CONFIRMED ? NULL : "portal.dead's confirm";
     if (!reply_is_done(world, parcel))
         return "the reply's confirm";
-    if (code_is_stored(parcel->code) &&
+    if (oracle_is_stored(parcel->code) &&
         !is_committed(world, message, parcel->generation, parcel->session, parcel->code))
         return "the commit of its answer";
-    if (code_is_dead_lettered(parcel->code) && parcel->letter != OWED_CONFIRMED)
+    if (oracle_is_dead_lettered(parcel->code) && parcel->letter != OWED_CONFIRMED)
         return "portal.dead's confirm";
     return NULL;
 }

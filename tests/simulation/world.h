@@ -421,6 +421,9 @@ void promise_end(struct world *world);
 /* A set of codes, as bits 1 << code. */
 uint32_t oracle_codes(const struct world *world, const struct message *message);
 bool oracle_is_owed_reply(const struct message *message);
+/* Whether an answer of this code is owed a dead letter, too; whether it is kept before it is replied. */
+bool oracle_is_dead_lettered(enum code code);
+bool oracle_is_stored(enum code code);
 
 /* ---- trace.c ---- */
 
