@@ -95,7 +95,8 @@ def folder():
 
 
 def start(what, directory, **settings):
-    settings = environment(TMPDIR=directory, PYTHONPATH=ROOT / "tests", BUILD=BUILD, PYTHONDONTWRITEBYTECODE=1, **settings)
+    settings = environment(TMPDIR=directory, PYTHONPATH=ROOT / "tests", BUILD=BUILD, PYTHONDONTWRITEBYTECODE=1,
+                           **settings)
     return subprocess.Popen([*WITH_US, sys.executable, "-m", "bed.demo", what], cwd=ROOT, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=settings)
 
