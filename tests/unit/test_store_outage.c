@@ -188,6 +188,25 @@ static void a_cut_connection_is_replaced_at_once(void **state) {
     harness_stop(&harness);
 }
 
+/* With a statement under way it says so itself. */
+static void a_server_that_ends_a_connection_says_why(void **state) {
+    (void)state;
+    struct harness harness;
+    struct outcome_of beat = heartbeat();
+    start(&harness, "store", "worker");
+    assert_serves(&harness);
+    PGconn *admin = private_postgres_connect(&server, "store");
+    free(private_postgres_query(admin, "BEGIN; LOCK TABLE portal.workers"));
+    harness_submit(&harness, &beat);
+    admin_do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'");
+    harness_until(&harness, beat.done);
+    assert_int_equal(beat.status, STORE_LOST);
+    assert_non_null(strstr(harness.cause, "terminating connection"));
+    PQfinish(admin);
+    assert_serves(&harness);
+    harness_stop(&harness);
+}
+
 /* What can't be tried with an idle server: a loop that stands still itself does not blame the server. */
 static void a_pause_of_our_own_is_not_the_servers(void **state) {
     (void)state;
@@ -368,6 +387,7 @@ int main(void) {
         cmocka_unit_test(a_busy_server_is_not_given_up_while_it_answers),
         cmocka_unit_test(a_lock_held_by_others_fails_one_task_only),
         cmocka_unit_test(a_cut_connection_is_replaced_at_once),
+        cmocka_unit_test(a_server_that_ends_a_connection_says_why),
         cmocka_unit_test(a_pause_of_our_own_is_not_the_servers),
         cmocka_unit_test(a_wrong_password_names_the_setting_and_not_the_password),
         cmocka_unit_test(what_is_missing_is_named),

@@ -368,21 +368,33 @@ static void store_finish(struct store *store) {
         store_wipe_on(store);
 }
 
-/* Takes what has come. Between a result and its sync PQgetResult() returns NULL once; twice means that libpq and we
- * disagree on what was sent. */
+/* No more answers come. Where it was the server that ended the connection, its error says why. */
+static void store_break_off(struct store *store) {
+    const char *primary = PQresultErrorField(store->result, PG_DIAG_MESSAGE_PRIMARY);
+    char cause[CAUSE_SIZE];
+    snprintf(cause, sizeof cause, "lost the connection to PostgreSQL: %s", primary ? primary : "answers out of step");
+    store_break(store, cause);
+}
+
+/* Takes what has come. Between a result and its sync PQgetResult() returns NULL once; twice means that no
+ * more come, or that libpq and we disagree on what was sent. */
 static void store_process(struct store *store) {
     unsigned nothing = 0;
     while (!store->broken && store->pending.first && !PQisBusy(store->connection)) {
         PGresult *result = PQgetResult(store->connection);
         if (!result) {
             if (++nothing > 1)
-                store_break(store, "lost the connection to PostgreSQL: answers out of step");
+                store_break_off(store);
             continue;
         }
         nothing = 0;
         if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
             PQclear(result);
             store_finish(store);
+            continue;
+        }
+        if (store->result && PQresultStatus(store->result) == PGRES_FATAL_ERROR) {
+            PQclear(result); /* the first error is the cause of the others */
             continue;
         }
         PQclear(store->result); /* an error at the end of the transaction takes the place of what came before */
