@@ -27,7 +27,7 @@ SLOWEST_SECONDS = 3
 
 
 def package():
-    done = subprocess.run(["flock", BUILD / ".lock", "make", f"BUILD={BUILD}", "deb"], cwd=ROOT, text=True,
+    done = subprocess.run(["flock", BUILD / ".lock", "make", f"BUILD={os.path.relpath(BUILD, ROOT)}", "deb"], cwd=ROOT, text=True,
                           timeout=600, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout
     [found] = BUILD.glob("portal-worker_*.deb")

@@ -1,5 +1,6 @@
 """What is installed: units, catalog, man pages, completion, the example of settings, each checked against the program."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -21,8 +22,8 @@ def command(*arguments, **options):
 
 
 def make(*arguments):
-    """Others may be building in this clone just now."""
-    done = command("flock", BUILD / ".lock", "make", f"BUILD={BUILD}", *arguments, cwd=ROOT)
+    """Others may be building in this clone just now, and call the folder by this name: the dependencies have it."""
+    done = command("flock", BUILD / ".lock", "make", f"BUILD={os.path.relpath(BUILD, ROOT)}", *arguments, cwd=ROOT)
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -216,7 +217,8 @@ def test_secrets_have_a_folder_that_only_root_reads(installed):
 def test_what_is_built_is_installed_without_making_more(tmp_path):
     """So that "make && sudo make install" leaves nothing of root's in the build folder."""
     built = f"find {BUILD} -type f -not -name '*.gcda' -printf '%p %T@\\n' | sort >{tmp_path}"
-    script = f"make BUILD={BUILD} all && {built}/before && make BUILD={BUILD} DESTDIR={tmp_path}/root install && {built}/after"
+    build = f"make BUILD={os.path.relpath(BUILD, ROOT)}"
+    script = f"{build} all && {built}/before && {build} DESTDIR={tmp_path}/root install && {built}/after"
     done = command("flock", BUILD / ".lock", "sh", "-ec", script, cwd=ROOT)
     assert done.returncode == 0, done.stdout
     assert (tmp_path / "before").read_text() == (tmp_path / "after").read_text()
