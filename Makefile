@@ -220,7 +220,7 @@ bench: packages  ## what a request costs, beside the least it could cost here; R
 # with it every crash that was ever found, in each `make test`.
 SECONDS      ?= 60
 FUZZ_TARGETS := request stripe answer features settings replay
-FUZZ_FLAGS   := -std=gnu17 -Wall -Wextra -Wno-c2x-extensions -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_FLAGS   := -std=gnu17 -Wall -Wextra -Wno-c2x-extensions -Wno-unused-variable -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 .PHONY: fuzz regress-programs
 fuzz: packages  ## fuzz each target for SECONDS=60; new inputs go to build/corpus/, crashes to tests/fuzz/corpus/
 	@+mkdir -p $(BUILD) && flock $(BUILD)/.lock $(MAKE) $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
