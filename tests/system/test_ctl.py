@@ -116,19 +116,27 @@ def test_what_could_not_be_written_is_no_success(service):
     assert (result.status, result.errors) == (FAILED, "portalctl: standard output: No space left on device\n")
 
 
-def test_a_stream_that_is_closed_gets_nothing_else_in_its_place(service, tmp_path):
+def test_a_stream_that_is_closed_gets_nothing_else_in_its_place(service):
     service.declare()
-    path = tmp_path / "dead.jsonl"
 
-    def run_with(redirection, *arguments):
-        command = ["bash", "-c", f'exec "$0" "$@" {redirection}', BUILD / "portalctl", *arguments]
-        return subprocess.run(command, env=environment(**service.settings()), text=True, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def start_with(redirection, *arguments):
+        command = [*WITH_US, "bash", "-c", f'exec "$0" "$@" {redirection}', BUILD / "portalctl", *arguments]
+        return subprocess.Popen(command, env=environment(**service.settings()), text=True, stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    assert run_with("2>&-", "capture", "--dead", "--output", path).returncode == DONE
-    assert path.read_text() == "", "no word of what goes to standard error"
-    closed = run_with(">&-", "--version")
-    assert closed.returncode == FAILED and "standard output: Bad file descriptor" in closed.stderr
+    def streams(process):
+        with contextlib.suppress(OSError):
+            return [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)]
+
+    recording = start_with("<&- >&- 2>&-", "capture")
+    try:
+        wait_until(lambda: streams(recording) == ["/dev/null"] * 3, lambda: f"nothing in them, and not {streams(recording)}")
+    finally:
+        recording.kill()
+        recording.communicate()
+    closed = start_with(">&-", "--version")
+    _, errors = closed.communicate(timeout=PATIENCE)
+    assert closed.returncode == FAILED and "standard output: Bad file descriptor" in errors
 
 
 @pytest.mark.parametrize("command", [[], *COMMANDS], ids=lambda command: " ".join(command) or "none")
