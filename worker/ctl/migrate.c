@@ -235,11 +235,12 @@ static void help(FILE *out) {
           out);
 }
 
-/* PREFIX/share/portal-worker/sql of PREFIX/bin/portalctl, wherever PREFIX is. */
+/* PREFIX/share/portal-worker/sql of PREFIX/bin/portalctl, wherever PREFIX is; where there is no /proc, as the Debian
+ * package has it, and never what the working directory has. */
 static void installed_directory(char directory[static PATH_MAX]) {
     char program[PATH_MAX - sizeof SQL_DIRECTORY] = "";
     if (readlink("/proc/self/exe", program, sizeof program - 1) < 0)
-        *program = '\0';
+        (void)snprintf(program, sizeof program, "/usr/bin/portalctl");
     (void)snprintf(directory, PATH_MAX, "%s" SQL_DIRECTORY, dirname(dirname(program)));
 }
 
