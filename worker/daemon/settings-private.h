@@ -41,6 +41,9 @@ int settings_refuse(const struct setting *setting, const char *value, FILE *erro
 /* The path, or other words where a secret seems to have been given for one. */
 const char *settings_show_path(const char *path);
 
+/* Whether the file that a setting names can be read. Result: 0, or -EINVAL with a line written. */
+int settings_check_file(const char *name, const char *path, FILE *errors);
+
 /* Splits at commas and spaces. Result: the words, NULL at the end, the settings' own; NULL without memory. */
 char **settings_split(struct settings *settings, const char *value);
 

@@ -122,14 +122,17 @@ int settings_read_version(struct settings *settings, const struct setting *setti
     return keep(settings, setting, value);
 }
 
+int settings_check_file(const char *name, const char *path, FILE *errors) {
+    if (access(path, R_OK) == 0)
+        return 0;
+    int reason = errno;
+    (void)fprintf(errors, "%s is \"%s\", which can't be read: %s\n", name, settings_show_path(path), strerror(reason));
+    return -EINVAL;
+}
+
 int settings_read_file(struct settings *settings, const struct setting *setting, const char *value, FILE *errors) {
-    if (access(value, R_OK) < 0) {
-        int reason = errno;
-        (void)fprintf(errors, "%s is \"%s\", which can't be read: %s\n", setting->name, settings_show_path(value),
-                      strerror(reason));
-        return -EINVAL;
-    }
-    return keep(settings, setting, value);
+    int r = settings_check_file(setting->name, value, errors);
+    return r < 0 ? r : keep(settings, setting, value);
 }
 
 int settings_read_path(struct settings *settings, const struct setting *setting, const char *value, FILE *errors) {

@@ -156,6 +156,8 @@ static int load_each(struct settings *settings, const char *const *names, FILE *
 static int read_features(const char *path, struct features **ret, FILE *errors) {
     char *lines = NULL;
     size_t size = 0;
+    if (path && settings_check_file("PORTAL_CONFIGURATION_FILE", path, errors) < 0)
+        return -EINVAL;
     FILE *about = open_memstream(&lines, &size);
     if (!about)
         return -ENOMEM;
