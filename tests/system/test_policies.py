@@ -480,6 +480,22 @@ def test_changed_features_change_the_managed_configuration(service, file, policy
     assert offered == "price_prod_base_0"
 
 
+@pytest.mark.refused
+def test_a_corrected_file_is_taken_up_though_stripe_refused_the_one_before(service, file):
+    service.emulator.product(prices=1)
+    worker = service.start_worker(**file({"business_profile": {"headline": "First"}}))
+    identity = ask(service)
+    service.emulator.fault(f"{CONFIGURATIONS}/{identity}", status=400, body={
+        "error": {"type": "invalid_request_error", "message": "not this headline"}})
+    file({"business_profile": {"headline": "Refused"}})
+    worker.send(signal.SIGHUP)
+    wait_until(lambda: (ask(service), "not this headline" in worker.text())[1], "the refusal to be told", every=0.1)
+    service.emulator.clear_faults()
+    file({"business_profile": {"headline": "Corrected"}})
+    worker.send(signal.SIGHUP)
+    changed_headline(service, identity, "Corrected")
+
+
 def test_what_is_taken_out_of_the_file_is_taken_back_at_stripe(service, file):
     service.emulator.product(prices=1)
     worker = service.start_worker(**file(ALL_FEATURES))

@@ -225,6 +225,12 @@ void configurations_turn(struct portal *portal) {
     }
 }
 
+void configurations_reconfigured(struct portal *portal) {
+    struct configuration *configuration;
+    TAILQ_FOREACH(configuration, &portal->configurations, entry)
+    configuration->refresh_from = 0;
+}
+
 void configurations_let_go(struct portal *portal) {
     struct configuration *configuration;
     TAILQ_FOREACH(configuration, &portal->configurations, entry)

@@ -254,6 +254,8 @@ void configuration_resolve(struct job *job);
 void configuration_leave(struct job *job);
 /* Stripe no longer knows it, or it is not active: the job resolves anew. */
 void configuration_forget(struct job *job);
+/* The features may be others now: a refresh that was put off, as Stripe refused those before, is due again. */
+void configurations_reconfigured(struct portal *portal);
 /* Goes on with those that somebody waits for and nobody works on. */
 void configurations_turn(struct portal *portal);
 /* At the end, when nobody waits: leaves no lease behind for which other workers would have to wait. */

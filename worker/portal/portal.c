@@ -108,6 +108,7 @@ void portal_reconfigure(struct portal *portal, const struct portal_settings *set
     portal->settings.team_senders = settings->team_senders;
     portal->settings.refused_statuses = settings->refused_statuses;
     set_rules(portal);
+    configurations_reconfigured(portal);
     portal_turn_soon(portal);
 }
 
