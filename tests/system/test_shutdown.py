@@ -8,6 +8,7 @@ import pytest
 from bed.emulator import CONFIGURATIONS, SESSIONS
 from bed.outage import check_all_served, prepare, said, send, waiting, warm_up
 from bed.process import wait_until
+from bed.service import REQUESTS
 
 
 @pytest.fixture
@@ -20,7 +21,8 @@ def serving(service):
 def fill(service, count=60):
     """Requests in hand, and more in the queue."""
     sent = send(service, count, service.some)
-    wait_until(lambda: waiting(service)[0] == count - 20, "20 to be in hand")
+    # All have to be there: on their way in, 40 may lie there before the worker has come.
+    wait_until(lambda: service.queue_depth(REQUESTS) == count and waiting(service)[0] == count - 20, "20 to be in hand")
     return sent
 
 
