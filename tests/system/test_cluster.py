@@ -99,7 +99,7 @@ def test_a_primary_that_is_replaced_by_its_standby(replicated, end):
     getattr(primary, end)()
     service.worker.wait_status("waiting for", "PostgreSQL", seconds=60)
     if end == "freeze":
-        primary.process.kill()  # as whoever fails over has to make sure
+        primary.kill()  # as whoever fails over has to make sure
     before = absorb(service)
     standby.promote()
     began = time.monotonic()
