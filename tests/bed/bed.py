@@ -65,8 +65,9 @@ class Bed:
         return self.postgres.url(database, "application", self.database_password)
 
     def migrate(self, database):
-        done = subprocess.run([BUILD / "portalctl", "migrate", "--directory", ROOT / "sql"], text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, env=environment(DATABASE_URL=self.owner_url(database)))
+        done = subprocess.run([BUILD / "portalctl", "migrate", "--directory", ROOT / "sql"], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env=environment(DATABASE_URL=self.owner_url(database)))
         if done.returncode != 0:
             raise RuntimeError(f"portalctl migrate failed:\n{done.stdout}")
         return done.stdout

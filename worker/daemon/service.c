@@ -164,8 +164,8 @@ static int reread(struct service *service) {
     int r = settings_reread(service->settings, errors);
     (void)fclose(errors); /* fails only without memory for the lines */
     if (r >= 0) {
-        portal_reconfigure(service->portal,
-                           &service->settings->portal); /* the features before these may go next time */
+        /* First of all: the features before these go with the next reading. */
+        portal_reconfigure(service->portal, &service->settings->portal);
         r = stripe_set_key(service->stripe, service->settings->stripe.secret_key);
     } else if (lines)
         log_lines(service->log, lines);
